@@ -1,0 +1,32 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+REQUIRED = os.environ.get("WIPPY_QUEUE_REQUIRE_BROKERS") == "1"
+
+
+def _broker(name: str, url: str, port: int) -> str:
+    """Return the url of a broker that answers; else skip, or fail where CI says that all brokers must be there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError as error:
+        message = f"{name} does not answer at {url}: {error.strerror or error}"
+        if REQUIRED:
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    return _broker("Redis", "redis://127.0.0.1:6379/0", 6379)
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    return _broker("RabbitMQ", "amqp://guest:guest@127.0.0.1:5672/", 5672)

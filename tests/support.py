@@ -1,0 +1,54 @@
+"""Small things that many tests need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue
+
+DEADLINE = 20.0  # seconds; what should happen at once has happened by then, on the slowest machine
+
+
+def message(message_id: str = "m-1", body: bytes = b'{"n":1}', **fields: Any) -> Message:
+    return Message(id=message_id, body=body, timestamp=fields.pop("timestamp", time.time()), **fields)
+
+
+def queue(name: str = "tasks", **fields: Any) -> Queue:
+    return Queue(id=EntryId(f"app:{name}"), name=name, driver=EntryId("app:memory"), **fields)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until the condition holds; for states that nothing can be told to signal."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {DEADLINE:g} seconds: {what}"
+        time.sleep(0.002)
+
+
+class FakeSubscription:
+    """Writes down what is settled."""
+
+    def __init__(self) -> None:
+        self.settled: list[Settlement] = []
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        return []
+
+    def begin(self, delivery: Delivery) -> bool:
+        return True
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        self.settled.extend(settlements)
+        for settlement in settlements:
+            if settlement.done is not None:
+                settlement.done(None)
+
+    def cancel(self) -> list[Delivery]:
+        return []
+
+    def close(self) -> None: ...

@@ -1,0 +1,325 @@
+"""A consumer on the memory driver: backpressure, failures, and above all its stop."""
+
+from __future__ import annotations
+
+import collections
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.support import DEADLINE, eventually, message, queue
+from wippy_queue.consumer import Consumer, ConsumerSpec
+from wippy_queue.delivery import Delivery
+from wippy_queue.drivers.memory import MemoryDriver
+from wippy_queue.errors import Invalid, StopReport, WippyQueueError
+from wippy_queue.events import Event
+from wippy_queue.flow.burial import Burial, Route
+from wippy_queue.handler import ACK, Handler, Outcome, Session, WorkerContext
+from wippy_queue.handlers import PythonFunction, current_message
+from wippy_queue.ids import EntryId
+from wippy_queue.queues import RetryPolicy
+
+TASKS = queue(retry=RetryPolicy(initial_delay=0.001, max_delay=0.005))
+FUNCTION = EntryId("app:handler")
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.driver = MemoryDriver(EntryId("app:memory"))
+        self.driver.start()
+        self.driver.declare(TASKS)
+        self.events: list[Event] = []
+        self.failures: list[Exception] = []
+        self.consumers: list[Consumer] = []
+        self.published = 0
+
+    def publish(self, count: int) -> None:
+        start, self.published = self.published, self.published + count
+        self.driver.publish(TASKS, [message(f"m-{n}", b"%d" % n) for n in range(start, start + count)], 1.0)
+
+    def consumer(self, handler: Handler | Callable[[Any], Any], **fields: Any) -> Consumer:
+        made: Handler = handler if hasattr(handler, "open") else PythonFunction(FUNCTION, handler)
+        spec = ConsumerSpec(
+            id=EntryId("app:worker"),
+            queue=TASKS,
+            driver=self.driver,
+            function=FUNCTION,
+            make_handler=lambda: made,
+            retry=TASKS.retry,
+            **fields,
+        )
+        burial = Burial({TASKS.id: Route(TASKS, self.driver)}, self.events.append)
+        consumer = Consumer(spec, burial, self.events.append)
+        self.consumers.append(consumer)
+        return consumer
+
+    def start(self, handler: Handler | Callable[[Any], Any], **fields: Any) -> Consumer:
+        made = self.consumer(handler, **fields)
+        made.start(self.failures.append)
+        return made
+
+    def waiting(self) -> list[str]:
+        return [waiting.id for waiting in self.driver.peek(TASKS, 10_000)]
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    made = Setup()
+    yield made
+    for consumer in made.consumers:
+        consumer.stop(0.0)
+    made.driver.stop()
+
+
+class Gate:
+    """A handler that tells when it begins, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def __call__(self, body: object) -> None:
+        self.begun.release()
+        assert self.go_on.wait(DEADLINE)
+
+    def await_begun(self, count: int) -> None:
+        for _ in range(count):
+            assert self.begun.acquire(timeout=DEADLINE)
+
+
+def test_messages_are_handled_in_order_by_one_worker(setup: Setup) -> None:
+    seen: list[int] = []
+    setup.publish(50)
+    setup.start(seen.append, prefetch=7)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert seen == list(range(50))
+
+
+def test_no_more_is_out_of_the_driver_than_prefetch_and_concurrency(setup: Setup) -> None:
+    gate = Gate()
+    setup.publish(50)
+    setup.start(gate, concurrency=3, prefetch=5)
+    gate.await_begun(3)
+    eventually(lambda: setup.driver.info(TASKS).in_flight == 8, "buffer full")
+    assert setup.driver.info(TASKS).ready == 42
+    gate.go_on.set()
+
+
+def test_every_worker_has_a_session_of_its_own_on_its_own_thread(setup: Setup) -> None:
+    names: set[str] = set()
+    everyone = threading.Barrier(4, timeout=DEADLINE)
+
+    def handler(_: object) -> None:
+        names.add(threading.current_thread().name)
+        everyone.wait()
+
+    setup.publish(4)
+    setup.start(handler, concurrency=4)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert names == {f"app:worker-worker-{index}" for index in range(4)}
+
+
+def test_a_nack_comes_back_with_attempts_raised(setup: Setup) -> None:
+    attempts: list[int] = []
+
+    def handler(_: object) -> bool:
+        attempts.append(current_message().attempts)
+        return len(attempts) == 3
+
+    setup.publish(1)
+    setup.start(handler)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert attempts == [0, 1, 2]
+
+
+def test_auto_ack_settles_before_the_handler_starts(setup: Setup) -> None:
+    counts: list[int | None] = []
+
+    def handler(_: object) -> None:
+        counts.append(setup.driver.info(TASKS).message_count)
+        raise ValueError("too late")
+
+    setup.publish(1)
+    consumer = setup.start(handler, auto_ack=True)
+    eventually(lambda: counts, "handled")
+    assert counts == [0]
+    consumer.stop(DEADLINE)
+    assert setup.waiting() == []
+
+
+def test_a_stop_lets_running_handlers_finish_and_hands_the_buffer_back_in_order(setup: Setup) -> None:
+    gate, reports = Gate(), []
+    setup.publish(10)
+    consumer = setup.start(gate, concurrency=2, prefetch=4)
+    gate.await_begun(2)
+    eventually(lambda: setup.driver.info(TASKS).in_flight == 6, "buffer full")
+    stopping = threading.Thread(target=lambda: reports.append(consumer.stop(DEADLINE)))
+    stopping.start()
+    eventually(lambda: setup.driver.info(TASKS).ready == 8, "handed back while the handlers run")
+    assert setup.waiting() == [f"m-{n}" for n in range(2, 10)]
+    assert stopping.is_alive()
+    gate.go_on.set()
+    stopping.join(DEADLINE)
+    [report] = reports
+    assert sorted(report.finished) == ["m-0", "m-1"]
+    assert report.handed_back == ("m-2", "m-3", "m-4", "m-5")
+    assert report.abandoned == ()
+    assert setup.driver.info(TASKS).message_count == 8
+
+
+def test_a_handler_past_the_deadline_is_abandoned_its_message_goes_back_and_its_late_settle_is_refused(
+    setup: Setup,
+) -> None:
+    gate = Gate()
+    setup.publish(1)
+    consumer = setup.start(gate)
+    gate.await_begun(1)
+    assert consumer.stop(0.0) == StopReport(abandoned=("m-0",))
+    assert setup.waiting() == ["m-0"]
+    gate.go_on.set()
+    seen: list[int] = []
+    setup.start(seen.append)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert seen == [0]
+
+
+def test_what_went_back_at_a_stop_is_no_attempt(setup: Setup) -> None:
+    gate = Gate()
+    setup.publish(3)
+    consumer = setup.start(gate, prefetch=2)
+    gate.await_begun(1)
+    consumer.stop(0.0)
+    gate.go_on.set()
+    assert [waiting.attempts for waiting in setup.driver.peek(TASKS, 10)] == [0, 0, 0]
+
+
+class CancelledHandler:
+    """Waits for the cancellation, as our modules do, and fails with what it was told."""
+
+    def open(self, context: WorkerContext) -> Session:
+        outer = context
+
+        class Waiting:
+            def handle(self, delivery: Delivery) -> Outcome:
+                assert outer.cancel.wait(DEADLINE)
+                return Outcome(error=WippyQueueError("interrupted"), canceled=True)
+
+            def kill(self) -> None: ...
+
+            def close(self) -> None: ...
+
+        return Waiting()
+
+
+def test_a_handler_that_was_cancelled_hands_its_message_back_uncounted(setup: Setup) -> None:
+    setup.publish(1)
+    consumer = setup.start(CancelledHandler())
+    eventually(lambda: setup.driver.info(TASKS).in_flight == 1, "in flight")
+    consumer.stop(DEADLINE)
+    [waiting] = setup.driver.peek(TASKS, 10)
+    assert waiting.attempts == 0
+
+
+class Unusable:
+    def open(self, context: WorkerContext) -> Session:
+        raise Invalid("handler.lua:3: syntax error near 'end'")
+
+
+def test_a_handler_that_cannot_run_fails_the_start_and_messages_stay(setup: Setup) -> None:
+    setup.publish(2)
+    consumer = setup.consumer(Unusable(), concurrency=4)
+    with pytest.raises(Invalid, match=r"handler\.lua:3"):
+        consumer.start(setup.failures.append)
+    assert setup.waiting() == ["m-0", "m-1"]
+    assert setup.driver.info(TASKS).consumer_count == 0
+
+
+class Breaking:
+    """A session with a bug of ours: it raises instead of giving an outcome."""
+
+    def open(self, context: WorkerContext) -> Session:
+        class Session:
+            def handle(self, delivery: Delivery) -> Outcome:
+                raise AssertionError("a bug")
+
+            def kill(self) -> None: ...
+
+            def close(self) -> None: ...
+
+        return Session()
+
+
+def test_a_worker_that_dies_fails_the_consumer_once_and_loses_nothing(setup: Setup) -> None:
+    setup.publish(5)
+    consumer = setup.start(Breaking(), concurrency=2)
+    eventually(lambda: setup.failures, "reported")
+    consumer.stop(DEADLINE)
+    assert len(setup.failures) == 1
+    assert type(setup.events[0]).__name__ == "WorkerDied"
+    assert sorted(setup.waiting()) == [f"m-{n}" for n in range(5)]
+
+
+def test_a_feeder_that_dies_fails_the_consumer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("socket is gone")
+
+    monkeypatch.setattr("wippy_queue.drivers.memory.queue.Subscription.receive", broken)
+    setup.start(lambda _: None)
+    eventually(lambda: setup.failures, "reported")
+    [event] = setup.events
+    assert event.thread == "app:worker-feeder"  # type: ignore[attr-defined]
+
+
+def test_a_stop_before_a_start_and_a_second_stop_are_harmless(setup: Setup) -> None:
+    consumer = setup.consumer(lambda _: None)
+    assert consumer.stop(1.0) == StopReport()
+    consumer.start(setup.failures.append)
+    consumer.stop(1.0)
+    assert consumer.stop(1.0) == StopReport()
+
+
+def test_starting_and_stopping_at_random_moments_loses_nothing_and_repeats_no_success(setup: Setup) -> None:
+    """Hundreds of lives, with slow, failing and instant handlers; every id is counted."""
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    successes: collections.Counter[int] = collections.Counter()
+    lock = threading.Lock()
+
+    def handler(body: int) -> None:
+        mood = random.random()
+        if mood < 0.3:
+            time.sleep(mood / 100)
+        if mood > 0.9:
+            raise ValueError("unlucky")
+        with lock:
+            successes[body] += 1
+
+    for _ in range(300):
+        consumer = setup.consumer(handler, concurrency=chance.randint(1, 8), prefetch=chance.randint(1, 30))
+        setup.publish(chance.randint(0, 40))
+        consumer.start(setup.failures.append)
+        time.sleep(chance.random() / 100)
+        setup.publish(chance.randint(0, 40))
+        report = consumer.stop(DEADLINE)
+        assert report.abandoned == ()
+        info = setup.driver.info(TASKS)
+        assert info.in_flight == 0
+        assert info.message_count is not None
+        assert info.message_count + len(successes) == setup.published
+    setup.start(handler, concurrency=4)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert sorted(successes) == list(range(setup.published))
+    assert set(successes.values()) == {1}
+    assert setup.failures == []
+
+
+def test_a_delivery_is_frozen_but_for_its_gate() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        message().id = "other"  # type: ignore[misc]
+    assert ACK.ok

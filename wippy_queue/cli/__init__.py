@@ -1,0 +1,45 @@
+"""The command line, ``wippy-queue``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from wippy_queue.cli.check import check
+from wippy_queue.cli.demo import demo
+from wippy_queue.cli.output import Exit, print_error
+from wippy_queue.cli.queues import info, peek, publish, purge
+from wippy_queue.cli.run import run
+from wippy_queue.errors import WippyQueueError
+
+_HELP = """Run and look into message-queue applications that are declared in YAML.
+
+APP is a folder, of which every _index.yaml is read, or one YAML file.
+
+\b
+Exit codes:
+  0    done
+  1    failed: mistakes in the application, an error, messages abandoned at a stop
+  2    a wrong command line, or a thing that cannot be done from here
+  130  cut by a second Ctrl-C (143: by a second SIGTERM)
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wippy_queue")
+def cli() -> None:
+    pass
+
+
+for command in (run, check, publish, info, peek, purge, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run a command and end the process; what a user did wrong is one message, never a traceback."""
+    try:
+        cli.main(prog_name="wippy-queue", standalone_mode=True)
+    except WippyQueueError as error:
+        print_error(str(error))
+        sys.exit(Exit.FAILED)

@@ -1,0 +1,222 @@
+"""A consumer: a subscription, a feeder, a buffer and a pool of workers, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import attrs
+
+from wippy_queue.delivery import Delivery
+from wippy_queue.driver import Driver
+from wippy_queue.errors import Canceled, StopReport
+from wippy_queue.events import Event, WorkerDied
+from wippy_queue.flow.burial import Burial
+from wippy_queue.flow.feeder import Feeder
+from wippy_queue.flow.pool import WorkerPool
+from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.settle import Settler
+from wippy_queue.flow.worker import Worker
+from wippy_queue.handler import Handler, WorkerContext
+from wippy_queue.ids import EntryId
+from wippy_queue.queues import Queue, RetryPolicy
+
+_FEEDER_GRACE: Final = 1.0  # seconds of a stop that a feeder may take at most to come back from its driver
+
+
+@attrs.frozen(kw_only=True)
+class ConsumerSpec:
+    """What a consumer consists of."""
+
+    id: EntryId
+    queue: Queue
+    driver: Driver
+    function: EntryId
+    make_handler: Callable[[], Handler]  # called at each start; raises when there is no such function
+    retry: RetryPolicy
+    concurrency: int = 1
+    prefetch: int = 10
+    auto_ack: bool = False
+
+
+class Consumer:
+    """A service that handles the messages of a queue; it may be started again after a stop.
+
+    Thread safety: every method may be called from any thread; ``start`` and ``stop`` one at a time.
+    """
+
+    def __init__(self, spec: ConsumerSpec, burial: Burial, emit: Callable[[Event], None]) -> None:
+        self.spec = spec
+        self._burial = burial
+        self._emit = emit
+        self._life: _Life | None = None
+
+    def start(self, on_failure: Callable[[Exception], None]) -> None:
+        """Start consuming; returns once every worker has its session.
+
+        Args:
+            on_failure: called, at most once, when a thread of this life has ended by an error.
+
+        Raises:
+            WippyQueueError: the driver refuses, or the handler cannot run.
+        """
+        life = _Life(self.spec, self._burial, self._emit, on_failure)
+        self._life = life
+        life.start()
+
+    def stop(self, timeout: float) -> StopReport:
+        """Stop consuming, within ``timeout`` seconds; see `_Life.stop` for the order."""
+        life, self._life = self._life, None
+        return StopReport() if life is None else life.stop(timeout)
+
+    def cancel_start(self) -> None:
+        """Make a ``start`` that waits on another thread give up."""
+        life = self._life
+        if life is not None:
+            life.abort(Canceled(f"{self.spec.id} was stopped while it started"))
+
+    def runs_on(self, thread_id: int) -> bool:
+        """Return whether that thread is one of the workers."""
+        life = self._life
+        return life is not None and any(worker.thread_id == thread_id for worker in life.workers)
+
+    def check(self) -> None:
+        """Raise when the feeder should have heard from its driver and has not: alive, but deaf."""
+
+    def deaf_for(self) -> float:
+        """Return for how many seconds the feeder has been waiting for an answer of its driver; 0 when it is not."""
+        life = self._life
+        return 0.0 if life is None else life.deaf_for()
+
+
+class _Life:
+    """From one start of a consumer to its stop."""
+
+    def __init__(
+        self,
+        spec: ConsumerSpec,
+        burial: Burial,
+        emit: Callable[[Event], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        handler = spec.make_handler()
+        self._spec = spec
+        self._emit = emit
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._ready = threading.Event()  # every worker has its session, or there is an error
+        self._missing = spec.concurrency  # workers that have no session yet
+        self._error: Exception | None = None
+        self._cancel = threading.Event()
+        self._buffer = PrefetchBuffer(spec.prefetch)
+        self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency)
+        self._settler = Settler(
+            consumer=spec.id,
+            function=spec.function,
+            queue=spec.queue,
+            retry=spec.retry,
+            subscription=self._subscription,
+            burial=burial,
+            cancel=self._cancel,
+            emit=emit,
+        )
+        self._feeder = Feeder(self._subscription, self._buffer, partial(self._died, f"{spec.id}-feeder"))
+        self._feeder_thread = threading.Thread(target=self._feeder.run, name=f"{spec.id}-feeder", daemon=True)
+        self._pool = WorkerPool(spec.concurrency, f"{spec.id}-worker")
+        self.workers = [self._worker(index, handler) for index in range(spec.concurrency)]
+
+    def _worker(self, index: int, handler: Handler) -> Worker:
+        spec = self._spec
+        context = WorkerContext(
+            consumer=spec.id,
+            queue=spec.queue.id,
+            worker=index,
+            settle=self._settler.settle,
+            cancel=self._cancel,
+            auto_ack=spec.auto_ack,
+        )
+        return Worker(handler, context, self._buffer, self._subscription, self._settler)
+
+    def start(self) -> None:
+        self._pool.start(
+            [
+                partial(worker.run, self._one_more_ready, partial(self._died, f"{self._spec.id}-worker-{index}"))
+                for index, worker in enumerate(self.workers)
+            ]
+        )
+        self._ready.wait()
+        if self._error is not None:
+            self.stop(0.0)
+            raise self._error
+        self._feeder_thread.start()
+
+    def _one_more_ready(self) -> None:
+        with self._lock:
+            self._missing -= 1
+            if self._missing == 0:
+                self._ready.set()
+
+    def abort(self, error: Exception) -> None:
+        with self._lock:
+            if self._error is None:
+                self._error = error
+            self._ready.set()
+
+    def _died(self, thread: str, error: Exception) -> None:
+        """A thread of ours ended by an error: the consumer fails, once, unless it was still starting."""
+        with self._lock:
+            first, starting = self._error is None, not self._ready.is_set()
+            if first:
+                self._error = error
+            self._ready.set()
+        if starting or self._cancel.is_set() or not first:
+            return
+        self._emit(WorkerDied(consumer=self._spec.id, thread=thread, error=f"{type(error).__name__}: {error}"))
+        self._on_failure(error)
+
+    def deaf_for(self) -> float:
+        since = self._feeder.asking_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def stop(self, timeout: float) -> StopReport:
+        """Stop in an order in which nothing is lost and nothing repeats.
+
+        No new deliveries; the buffer goes back untouched; the handlers that run may finish and settle, for their
+        subscription is still open; what runs past the deadline is cut and goes back too; then the subscription closes.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            waiting = self._subscription.cancel()
+            buffered = self._buffer.close()
+            self._cancel.set()
+            running = [(worker, worker.current) for worker in self.workers if worker.current is not None]
+            handed_back = self._settler.release(buffered)
+            if self._feeder_thread.is_alive():
+                self._feeder_thread.join(max(0.0, min(deadline - time.monotonic(), _FEEDER_GRACE)))
+            handed_back += self._settler.release(self._feeder.left_over + waiting)
+            abandoned: list[Delivery] = []
+            if not self._pool.wait(deadline):
+                abandoned = self._cut()
+            finished = [d for _, d in running if d is not None and d not in abandoned]
+        finally:
+            self._pool.shutdown()
+            self._subscription.close()
+        return StopReport(_ids(finished), _ids(handed_back), _ids(abandoned))
+
+    def _cut(self) -> list[Delivery]:
+        """Past the deadline: what is still running goes back, its late settles are refused, the handlers are killed."""
+        cut: list[Delivery] = []
+        for worker in self.workers:
+            delivery = worker.current
+            if delivery is not None:
+                cut.append(delivery)
+                self._settler.release([delivery])
+                worker.kill()
+        return cut
+
+
+def _ids(deliveries: list[Delivery]) -> tuple[str, ...]:
+    return tuple(delivery.message.id for delivery in deliveries)

@@ -1,0 +1,54 @@
+"""A delivery: a message on its way to a handler, and the gate through which it is settled exactly once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+
+from wippy_queue.message import Message
+
+Action = Literal["ack", "requeue", "release"]
+
+
+class Delivery:
+    """A message that a driver has handed out, with what the driver needs to settle it.
+
+    Thread safety: every attribute is read-only but the gate; ``claim`` may be called from any thread and is true for
+    one caller only, who then owes the driver a settlement.
+    """
+
+    __slots__ = ("_gate", "epoch", "message", "receipt")
+
+    def __init__(self, message: Message, receipt: Any, epoch: int = 0) -> None:
+        self.message = message
+        self.receipt = receipt  # the driver's own
+        self.epoch = epoch  # of the connection or the lease that it came from
+        self._gate = threading.Lock()
+
+    def claim(self) -> bool:
+        """Return whether the caller is the one that may settle."""
+        return self._gate.acquire(blocking=False)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has settled, or is about to."""
+        return self._gate.locked()
+
+
+@attrs.frozen
+class Settlement:
+    """What is to become of a delivery.
+
+    ``ack`` removes the message. ``requeue`` puts ``message`` (the delivery's, with its new attempts and headers) at
+    the tail after ``delay`` seconds. ``release`` hands it back uncounted, at the head where the driver can.
+    """
+
+    delivery: Delivery
+    action: Action = "ack"
+    message: Message | None = None  # requeue only
+    delay: float = 0.0  # requeue only, seconds
+    # Called by whoever flushes, from any thread, once: None when the driver has done it, else what was lost.
+    done: Callable[[Exception | None], None] | None = None

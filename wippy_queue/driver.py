@@ -1,0 +1,103 @@
+"""CONTRACT of a driver: the backend that holds the messages.
+
+A driver is batch-shaped, for settling one message at a time is the bottleneck on every backend that was measured.
+`drivers/memory.py` is the one to read first; `wippy_queue.testing` holds the conformance suite that every driver passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue, QueueInfo
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a driver can do; the loader, the publisher, the conformance suite and the docs read it."""
+
+    durable: bool = False  # messages outlive the process
+    shared: bool = False  # several processes see the same queues
+    delay: bool = True
+    ttl: bool = True
+    priority: bool = True
+    exact_attempts: bool = True  # counts neither more nor less than what happened, crashes included
+    release_at_head: bool = True
+    idempotent_publish: bool = False  # a repeated message id is a no-op
+    ordered: bool = True
+    leases: bool = False
+
+
+class Driver(Protocol):
+    """Every method may be called from any thread."""
+
+    def start(self) -> None:
+        """Get ready; idempotent. Raises Unavailable (retryable) when the backend cannot be reached."""
+
+    def stop(self) -> None:
+        """Let go of everything; idempotent. Publishers that wait get Unavailable."""
+
+    def declare(self, queue: Queue) -> None:
+        """Create the queue or check that it fits; idempotent. Raises Conflict where it does not fit."""
+
+    def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
+        """Store all the messages, in order; returning means that the backend has them.
+
+        Raises QueueFull or Timeout after ``timeout`` seconds, Unavailable when the backend is away. On a partial
+        failure ``details["accepted"]`` of the error lists the ids that are in.
+        """
+
+    def subscribe(self, queue: Queue, window: int) -> Subscription:
+        """Begin to consume, with at most ``window`` deliveries unsettled, settles not yet flushed included."""
+
+    def info(self, queue: Queue) -> QueueInfo: ...
+
+    def peek(self, queue: Queue, limit: int) -> list[Message]:
+        """Return up to ``limit`` waiting messages, next first, and leave them where they are."""
+
+    def purge(self, queue: Queue) -> int:
+        """Drop everything that waits, ready or delayed; return how many."""
+
+    def wait_idle(self, queue: Queue, timeout: float) -> bool:
+        """Return True as soon as nothing is ready, delayed or in flight, False after ``timeout`` seconds."""
+
+
+class Subscription(Protocol):
+    """One consumer's share of a queue."""
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        """Wait up to ``timeout`` seconds for messages; the feeder thread only. Raises Unavailable when deaf for good."""
+
+    def begin(self, delivery: Delivery) -> bool:
+        """A handler is about to start. False: the lease or the connection is gone, do not run it. Any thread, cheap."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Accept settlements of claimed deliveries for sending; any thread, coalesced, never blocks on the backend."""
+
+    def cancel(self) -> list[Delivery]:
+        """No more deliveries: wakes ``receive``; what was on its way comes back, to be released. Idempotent."""
+
+    def close(self) -> None:
+        """Flush what is left to settle; what was never settled goes back to the queue. Idempotent."""
+
+
+@attrs.frozen(kw_only=True)
+class DriverKind:
+    """How an entry of a driver kind becomes a driver."""
+
+    kind: str  # "queue.driver.memory"
+    config: type[Any]  # attrs class of the entry's own fields
+    queue_options: type[Any]  # attrs class
+    consumer_options: type[Any]  # attrs class
+    capabilities: Capabilities
+    create: Callable[[EntryId, Any], Driver]  # (driver id, an instance of config)
+
+    @property
+    def short_name(self) -> str:
+        """The key under ``driver_options``: memory, sqlite, amqp, redis, sqs."""
+        return self.kind.rpartition(".")[2]

@@ -1,0 +1,428 @@
+"""One queue in memory: lanes by priority, a heap of what waits, and what is in consumers' hands."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.drivers.memory.options import options_of
+from wippy_queue.errors import QueueFull, Unavailable
+from wippy_queue.message import Message
+from wippy_queue.queues import DropReason, Queue, QueueInfo
+
+if TYPE_CHECKING:
+    from wippy_queue.drivers.memory.driver import MemoryDriver
+
+_log = logging.getLogger(__name__)
+
+_LANES: Final = 10  # priorities 0..9
+_ASCENDING: Final = tuple(range(_LANES))
+_DESCENDING: Final = tuple(reversed(_ASCENDING))
+_DROP_RETRY: Final = 1.0  # seconds until messages are offered again to an on_drop that raised
+
+
+class MemoryQueue:
+    """The messages of one queue.
+
+    Thread safety: every method may be called from any thread; one lock guards all of it.
+    """
+
+    def __init__(self, driver: MemoryDriver, queue: Queue) -> None:
+        self._driver = driver
+        self._clock = driver.clock
+        self._lock = threading.Lock()  # guards everything below
+        self._arrived = threading.Condition(self._lock)  # consumers wait here
+        self._room = threading.Condition(self._lock)  # publishers wait here
+        self._idle = threading.Condition(self._lock)  # join waits here
+        self._lanes: list[deque[Message]] = [deque() for _ in range(_LANES)]
+        # Released, by priority: heaps of (receipt, message). They go before the lane, in the order of their first pop.
+        self._returned: list[list[tuple[int, Message]]] = [[] for _ in range(_LANES)]
+        self._delayed: list[tuple[float, int, Message]] = []  # heap of (due, order, message)
+        self._mortal: dict[int, tuple[int, Message]] = {}  # by id(): ready messages that will expire, and their order
+        self._expiries: list[tuple[float, int, int]] = []  # heap of (due, order, id()), stale ones included
+        self._buried: set[int] = set()  # by id(): dropped, but still somewhere in a lane or in _returned
+        self._dropping: list[tuple[Message, DropReason]] = []  # dropped, not yet taken over by on_drop
+        self._retry_drop_at = 0.0
+        self._order = itertools.count()
+        self._ready = 0
+        self._in_flight = 0
+        self.subscriptions: set[Subscription] = set()
+        self._queue = queue
+        self._options = options_of(queue)
+
+    def redeclare(self, queue: Queue) -> None:
+        with self._lock:
+            self._queue = queue
+            self._options = options_of(queue)
+            self._room.notify_all()
+
+    # publishing
+
+    def publish(self, messages: Sequence[Message], timeout: float) -> None:
+        if not self._driver.running:
+            raise Unavailable(f"driver {self._driver.id} is not running; start the engine before you publish")
+        with self._lock:
+            self._advance_locked()
+            limit, overflow = self._options.max_length, self._options.overflow
+            if limit == 0 or self._count() + len(messages) <= limit:
+                self._admit(messages)
+            elif overflow == "drop_oldest":
+                self._admit(messages)
+                self._bury_oldest(self._ready + len(self._delayed) - limit)
+            elif overflow == "reject":
+                raise self._full(messages, 0)
+            else:
+                self._admit_as_there_is_room(messages, timeout)
+        if self._dropping:
+            self._hand_over()
+
+    def _admit_as_there_is_room(self, messages: Sequence[Message], timeout: float) -> None:
+        """Caller holds the lock."""
+        deadline = self._clock.monotonic() + timeout
+        accepted = 0
+        while True:
+            room = max(0, self._options.max_length - self._count())
+            if room or not self._options.max_length:
+                part = messages[accepted : accepted + room] if self._options.max_length else messages[accepted:]
+                self._admit(part)
+                accepted += len(part)
+            if accepted == len(messages):
+                return
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                raise self._full(messages, accepted)
+            self._room.wait(left)
+            if not self._driver.running:
+                raise Unavailable(
+                    f"driver {self._driver.id} was stopped while a publish to {self._queue.id} waited for room",
+                    details={"accepted": [message.id for message in messages[:accepted]]},
+                )
+
+    def _full(self, messages: Sequence[Message], accepted: int) -> QueueFull:
+        return QueueFull(
+            f"queue {self._queue.id} is full: max_length is {self._options.max_length}, overflow:"
+            f" {self._options.overflow}; consume faster, or raise max_length",
+            details={"accepted": [message.id for message in messages[:accepted]]},
+        )
+
+    def _admit(self, messages: Iterable[Message]) -> None:
+        """Caller holds the lock."""
+        arrived = 0
+        for message in messages:
+            if message.delay > 0:
+                self._push_delayed(message, message.delay)
+            else:
+                self._append(message)
+                arrived += 1
+        if arrived:
+            self._arrived.notify(arrived)
+
+    def _append(self, message: Message) -> None:
+        self._lanes[message.priority].append(message)
+        self._ready += 1
+        self._watch_expiry(message)
+
+    def _push_delayed(self, message: Message, delay: float) -> None:
+        due = self._clock.monotonic() + delay
+        heapq.heappush(self._delayed, (due, next(self._order), message))
+        self._driver.wake_at(due)
+
+    def _expires_at(self, message: Message) -> float:
+        due = math.inf if message.expires_at is None else message.expires_at
+        if self._options.message_ttl is not None:
+            due = min(due, message.timestamp + self._options.message_ttl)
+        return due
+
+    def _watch_expiry(self, message: Message) -> None:
+        expires_at = self._expires_at(message)
+        if expires_at < math.inf:
+            order = next(self._order)
+            self._mortal[id(message)] = (order, message)
+            due = self._clock.monotonic() + max(0.0, expires_at - self._clock.time())
+            heapq.heappush(self._expiries, (due, order, id(message)))
+            if len(self._expiries) > 2 * len(self._mortal) + 1000:  # most are stale: they were handled long before
+                alive = {order for order, _ in self._mortal.values()}
+                self._expiries = [entry for entry in self._expiries if entry[1] in alive]
+                heapq.heapify(self._expiries)
+            self._driver.wake_at(due)
+
+    # time
+
+    def advance(self) -> float:
+        """Bring the queue up to date; return when it wants to be looked at again."""
+        with self._lock:
+            self._advance_locked()
+            due = min(
+                self._delayed[0][0] if self._delayed else math.inf,
+                self._expiries[0][0] if self._expiries else math.inf,
+            )
+        if self._dropping:
+            due = min(due, self._hand_over())
+        return due
+
+    def _advance_locked(self) -> None:
+        if not self._delayed and not self._expiries:
+            return
+        now = self._clock.monotonic()
+        arrived = 0
+        while self._delayed and self._delayed[0][0] <= now:
+            self._append(heapq.heappop(self._delayed)[2])
+            arrived += 1
+        if arrived:
+            self._arrived.notify(arrived)
+        while self._expiries and self._expiries[0][0] <= now:
+            _, order, key = heapq.heappop(self._expiries)
+            if key in self._mortal and self._mortal[key][0] == order:
+                self._bury(self._mortal[key][1])
+
+    # dropping: a message is buried first, handed to on_drop without the lock, then forgotten
+
+    def _bury(self, message: Message) -> None:
+        """Drop a ready message that has expired; where it waits is not known, so it is skipped there later."""
+        del self._mortal[id(message)]
+        self._buried.add(id(message))
+        self._dropping.append((message, "expired"))
+        self._ready -= 1
+        self._driver.wake_at(self._clock.monotonic())
+
+    def _bury_oldest(self, count: int) -> None:
+        """Drop ``count`` waiting messages: the lowest priority and the oldest first, delayed ones last."""
+        while count > 0 and self._ready:
+            delivery = self._pop(lowest=True)
+            self._dropping.append((delivery.message, "maxlen"))
+            count -= 1
+        while count > 0 and self._delayed:
+            self._dropping.append((heapq.heappop(self._delayed)[2], "maxlen"))
+            count -= 1
+
+    def _hand_over(self) -> float:
+        """Give what was dropped to on_drop, without the lock; return when to try again."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now < self._retry_drop_at:
+                return self._retry_drop_at
+            dropping, self._dropping = self._dropping, []
+            self._in_flight += len(dropping)  # join waits for them
+            on_drop = self._queue.on_drop
+        failed: list[tuple[Message, DropReason]] = []
+        reasons: tuple[DropReason, ...] = ("expired", "maxlen")
+        for reason in reasons:
+            group = [message for message, why in dropping if why == reason]
+            if not group or on_drop is None:
+                continue
+            try:
+                on_drop(group, reason)
+            except Exception as error:
+                _log.warning(
+                    "dropped messages could not be dead-lettered; they stay and are offered again",
+                    extra={"fields": {"queue": self._queue.id, "count": len(group), "error": str(error)}},
+                )
+                failed.extend((message, reason) for message in group)
+        with self._lock:
+            self._in_flight -= len(dropping)
+            self._dropping = failed + self._dropping
+            self._after_leaving()
+            if not failed:
+                return math.inf
+            self._retry_drop_at = self._clock.monotonic() + _DROP_RETRY
+        self._driver.wake_at(self._retry_drop_at)
+        return self._retry_drop_at
+
+    # consuming
+
+    def receive(self, subscription: Subscription, limit: int, timeout: float) -> list[Delivery]:
+        deadline: float | None = None
+        with self._lock:
+            while True:
+                if subscription.cancelled:
+                    return []
+                self._advance_locked()
+                room = min(limit, subscription.window - len(subscription.unsettled))
+                subscription.starved = room <= 0
+                taken: list[Delivery] = []
+                while len(taken) < room and self._ready:
+                    taken.append(self._pop())
+                if taken:
+                    self._in_flight += len(taken)
+                    for delivery in taken:
+                        subscription.unsettled[delivery.receipt] = delivery
+                    return taken
+                now = self._clock.monotonic()
+                if deadline is None:
+                    deadline = now + timeout
+                if now >= deadline:
+                    return []
+                self._arrived.wait(deadline - now)
+
+    def _pop(self, lowest: bool = False) -> Delivery:
+        """Take the next ready message, or the one that is dropped first; there is one. Caller holds the lock."""
+        while True:
+            priority = self._priority(lowest)
+            if self._returned[priority]:
+                receipt, message = heapq.heappop(self._returned[priority])
+            else:
+                message = self._lanes[priority].popleft()
+                receipt = next(self._order)
+            if self._buried and id(message) in self._buried:
+                self._buried.discard(id(message))
+                continue
+            if self._mortal:
+                self._mortal.pop(id(message), None)
+            self._ready -= 1
+            return Delivery(message, receipt)
+
+    def _priority(self, lowest: bool) -> int:
+        for priority in _ASCENDING if lowest else _DESCENDING:
+            if self._lanes[priority] or self._returned[priority]:
+                return priority
+        raise AssertionError("the count of ready messages is wrong")
+
+    def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
+        with self._lock:
+            arrived = 0
+            for settlement in settlements:
+                delivery = settlement.delivery
+                if subscription.unsettled.pop(delivery.receipt, None) is None:
+                    continue  # the subscription was closed meanwhile, and gave it back
+                self._in_flight -= 1
+                if settlement.action == "ack":
+                    continue
+                if settlement.action == "release":
+                    self._give_back(delivery)
+                    arrived += 1
+                elif settlement.delay > 0:
+                    self._push_delayed(settlement.message or delivery.message, settlement.delay)
+                else:
+                    self._append(settlement.message or delivery.message)
+                    arrived += 1
+            if arrived:
+                self._arrived.notify(arrived)
+            if subscription.starved:
+                self._arrived.notify_all()  # its receive waits for nothing but a smaller window
+            self._after_leaving()
+        for settlement in settlements:
+            if settlement.done is not None:
+                settlement.done(None)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        message = delivery.message
+        heapq.heappush(self._returned[message.priority], (delivery.receipt, message))
+        self._ready += 1
+        self._watch_expiry(message)
+
+    def _after_leaving(self) -> None:
+        """Wake who waits for messages to leave. Caller holds the lock."""
+        if self._options.max_length:
+            self._room.notify_all()
+        if self._count() == 0:
+            self._idle.notify_all()
+
+    def close_subscription(self, subscription: Subscription) -> None:
+        with self._lock:
+            self.subscriptions.discard(subscription)
+            for delivery in subscription.unsettled.values():
+                self._in_flight -= 1
+                self._give_back(delivery)
+            arrived = len(subscription.unsettled)
+            subscription.unsettled.clear()
+            if arrived:
+                self._arrived.notify(arrived)
+
+    def wake_consumers(self) -> None:
+        with self._lock:
+            self._arrived.notify_all()
+
+    # looking
+
+    def _count(self) -> int:
+        return self._ready + len(self._delayed) + self._in_flight + len(self._dropping)
+
+    def info(self) -> QueueInfo:
+        self.advance()
+        with self._lock:
+            in_flight = self._in_flight + len(self._dropping)
+            return QueueInfo(
+                message_count=self._count(),
+                ready=self._ready,
+                in_flight=in_flight,
+                delayed=len(self._delayed),
+                consumer_count=len(self.subscriptions),
+            )
+
+    def peek(self, limit: int) -> list[Message]:
+        with self._lock:
+            self._advance_locked()
+            waiting: list[Message] = []
+            for priority in _DESCENDING:
+                returned = (message for _, message in sorted(self._returned[priority]))
+                for message in itertools.chain(returned, self._lanes[priority]):
+                    if len(waiting) >= limit:
+                        return waiting
+                    if id(message) not in self._buried:
+                        waiting.append(message)
+            waiting.extend(message for _, _, message in heapq.nsmallest(limit - len(waiting), self._delayed))
+            return waiting
+
+    def purge(self) -> int:
+        with self._lock:
+            count = self._ready + len(self._delayed)
+            for waiting in (*self._lanes, *self._returned, self._delayed, self._expiries):
+                waiting.clear()
+            self._mortal.clear()
+            self._buried.clear()
+            self._ready = 0
+            self._after_leaving()
+            return count
+
+    def wait_idle(self, timeout: float) -> bool:
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            while self._count():
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                self._idle.wait(left)
+            return True
+
+    def close(self) -> None:
+        for subscription in list(self.subscriptions):
+            subscription.close()
+        with self._lock:
+            self._room.notify_all()
+
+
+class Subscription:
+    """One consumer's share of a memory queue."""
+
+    def __init__(self, queue: MemoryQueue, window: int) -> None:
+        self._queue = queue
+        self.window = window
+        self.cancelled = False
+        self.starved = False  # receive waits although messages are there: the window is full
+        self.unsettled: dict[int, Delivery] = {}  # by receipt; guarded by the queue's lock
+        queue.subscriptions.add(self)
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        return self._queue.receive(self, limit, timeout)
+
+    def begin(self, delivery: Delivery) -> bool:
+        return delivery.receipt in self.unsettled
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        self._queue.settle(self, settlements)
+
+    def cancel(self) -> list[Delivery]:
+        self.cancelled = True
+        self._queue.wake_consumers()
+        return []
+
+    def close(self) -> None:
+        self.cancel()
+        self._queue.close_subscription(self)

@@ -1,0 +1,103 @@
+"""The dropper: hands expired and pushed-out messages to the flow, and forgets them only then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from wippy_queue.drivers.sqlite import statements
+from wippy_queue.drivers.sqlite.database import Reader, now_ms
+from wippy_queue.drivers.sqlite.waiting import LocalQueue, Signal
+from wippy_queue.drivers.sqlite.writer import Writer
+from wippy_queue.errors import WippyQueueError
+from wippy_queue.message import Message
+from wippy_queue.queues import DropReason
+
+_log = logging.getLogger(__name__)
+
+HOLD: Final = 60_000  # ms for which nobody else hands the same message over
+_RETRY: Final = 1000  # ms until an on_drop that raised is tried again
+_ROUND: Final = 1.0  # seconds between two looks, at most
+_WAIT: Final = 1.0  # seconds for other processes' transactions
+_STOP_WAIT: Final = 5.0  # seconds for an on_drop that runs at the stop; then what it got is handed over again later
+
+
+class Dropper:
+    """A thread of its own, for on_drop may block, and leases must be extended meanwhile.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(
+        self, writer: Writer, reader: Reader, *, queues: Callable[[], Iterable[LocalQueue]], name: str
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._queues = queues
+        self._wake = Signal()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(_STOP_WAIT)
+
+    def wake(self) -> None:
+        """There are messages that will expire."""
+        self._wake.set()
+
+    def hand_over(self, queue: LocalQueue, rows: Sequence[tuple[int, Message]], reason: DropReason) -> None:
+        """Give messages to on_drop and forget them; they are held, and no lock is."""
+        ids = [number for number, _ in rows]
+        on_drop = queue.queue.on_drop
+        try:
+            if on_drop is not None:
+                on_drop([message for _, message in rows], reason)
+        except Exception as error:
+            _log.warning(
+                "dropped messages could not be handed over; they stay",
+                extra={"fields": {"queue": queue.queue.id, "messages": len(ids), "error": str(error)}},
+            )
+            self._writer.run(lambda db: statements.hold_dropped(db, ids, now_ms() + _RETRY), timeout=_WAIT)
+            self._wake.set()
+            return
+        self._writer.run(lambda db: statements.forget_dropped(db, ids), timeout=_WAIT)
+        queue.left.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            seen = self._wake.count
+            wait = _ROUND
+            for queue in list(self._queues()):
+                try:
+                    wait = min(wait, self._look(queue))
+                except WippyQueueError as error:
+                    fields = {"queue": queue.queue.id, "error": str(error)}
+                    _log.warning("dropping will be tried again", extra={"fields": fields})
+                except Exception:
+                    _log.exception("dropping failed, and will be tried again")
+            if wait > 0:
+                self._wake.wait(seen, wait)
+
+    def _look(self, queue: LocalQueue) -> float:
+        """Drop what is due; return the seconds until more is."""
+        due = self._reader.run(lambda db: statements.next_drop(db, queue.number))
+        if due is None:
+            return _ROUND
+        if due > now_ms():
+            return (due - now_ms()) / 1000
+        groups = self._writer.run(
+            lambda db: statements.take_dropped(db, queue.number, now_ms(), now_ms() + HOLD), timeout=_WAIT
+        )
+        queue.left.set()
+        for reason, rows in groups.items():
+            if self._stopping:
+                break
+            self.hand_over(queue, rows, reason)
+        return 0.0 if groups else _ROUND

@@ -1,0 +1,21 @@
+"""Durations as text: ``500ms``, ``10s``, ``1h30m``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that ``text`` means; the syntax is Go's, without a sign.
+
+    Raises:
+        ValueError: it is no duration; the message says what is expected.
+    """
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"expected a duration like 500ms, 10s or 1h30m, found {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -1,0 +1,40 @@
+"""Step 2: the feeder, one thread a consumer, between the driver and the buffer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from wippy_queue.delivery import Delivery
+from wippy_queue.driver import Subscription
+from wippy_queue.flow.prefetch import PrefetchBuffer
+
+RECEIVE_TIMEOUT: Final = 5.0  # seconds; how often an idle feeder shows that it is alive
+
+
+class Feeder:
+    """Takes from the driver as many deliveries as there is room for.
+
+    Thread safety: ``run`` is the feeder thread; the attributes may be read from any thread.
+    """
+
+    def __init__(
+        self, subscription: Subscription, buffer: PrefetchBuffer, on_failure: Callable[[Exception], None]
+    ) -> None:
+        self._subscription = subscription
+        self._buffer = buffer
+        self._on_failure = on_failure
+        self.left_over: list[Delivery] = []  # received when the buffer was closed already; valid once run() returned
+        self.asking_since: float | None = None  # monotonic; None while it waits for room
+
+    def run(self) -> None:
+        try:
+            while room := self._buffer.wait_room():
+                self.asking_since = time.monotonic()
+                deliveries = self._subscription.receive(room, RECEIVE_TIMEOUT)
+                self.asking_since = None
+                if deliveries and not self._buffer.put_many(deliveries):
+                    self.left_over = deliveries
+        except Exception as error:
+            self._on_failure(error)

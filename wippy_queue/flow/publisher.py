@@ -1,0 +1,249 @@
+"""Step 1: from a body and headers to messages that a driver has accepted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from wippy_queue.codecs import encode_body
+from wippy_queue.driver import Capabilities
+from wippy_queue.durations import parse_duration
+from wippy_queue.errors import Canceled, Invalid, NotFound, QueueFull
+from wippy_queue.flow.burial import Route
+from wippy_queue.ids import EntryId
+from wippy_queue.message import ATTEMPTS, NO_HEADERS, RESERVED_PREFIX, Encoding, HeaderValue, Message
+from wippy_queue.suggest import did_you_mean
+
+_CANCEL_SLICE: Final = 0.05  # seconds after which a publish that waits for room looks whether it was cancelled
+_OPTION_PREFIX: Final = "wippy."
+
+
+@attrs.frozen(kw_only=True)
+class PublishOptions:
+    """What a publisher may ask for beside body and headers; seconds."""
+
+    message_id: str | None = None
+    delay: float | None = None
+    priority: int | None = None
+    ttl: float | None = None
+
+
+_NO_OPTIONS: Final = PublishOptions()
+
+
+class Publisher:
+    """Publishes to the declared queues.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(self, routes: Mapping[EntryId, Route], capabilities: Callable[[EntryId], Capabilities]) -> None:
+        self._routes = routes
+        self._capabilities = capabilities  # by driver id
+        self._count = itertools.count(1)
+        self.published = 0  # publishes that were begun; join looks at it
+
+    def route(self, queue_id: str) -> Route:
+        """Return the queue and its driver.
+
+        Raises:
+            NotFound: no such queue is declared.
+        """
+        try:
+            return self._routes[queue_id]  # type: ignore[index]  # an EntryId is a str and equal to it
+        except KeyError:
+            raise NotFound(f"no queue {queue_id!r} is declared{did_you_mean(queue_id, self._routes)}") from None
+
+    def publish(
+        self,
+        queue_id: str,
+        bodies: Sequence[Any],
+        headers: Mapping[str, Any] | None,
+        options: PublishOptions,
+        timeout: float,
+    ) -> list[str]:
+        """Encode the bodies, publish them in order and return their ids.
+
+        Args:
+            queue_id: the registry id of the queue.
+            bodies: JSON values or bytes.
+            headers: the same for all of them.
+            options: the same for all of them; ``message_id`` is for a single body.
+            timeout: seconds to wait for the driver.
+
+        Raises:
+            Invalid: a body, a header or an option that cannot be published; nothing was.
+            NotFound: there is no such queue.
+            QueueFull, Unavailable, Timeout: the driver did not take it; ``details["accepted"]`` lists what it took.
+        """
+        route = self.route(queue_id)
+        if not math.isfinite(timeout) or timeout < 0:
+            raise Invalid(f"timeout: expected seconds, 0 or more, found {timeout!r}")
+        encoded = []
+        for index, body in enumerate(bodies):
+            try:
+                encoded.append(encode_body(body, route.queue.encoding))
+            except Invalid as error:
+                raise Invalid(str(error) if len(bodies) == 1 else f"bodies[{index}]: {error}") from None
+        return self._publish(route, encoded, headers, options, timeout)
+
+    def publish_encoded(
+        self,
+        queue_id: str,
+        body: bytes,
+        encoding: Encoding,
+        headers: Mapping[str, Any] | None,
+        cancel: threading.Event,
+        timeout: float,
+    ) -> str:
+        """Publish a body that a handler has encoded already; a wait for room ends when ``cancel`` is set.
+
+        Raises:
+            Canceled: the handler's consumer stops; nothing was published.
+        """
+        route = self.route(queue_id)
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._publish(route, [(body, encoding)], headers, _NO_OPTIONS, min(left, _CANCEL_SLICE))[0]
+            except QueueFull:
+                if cancel.is_set():
+                    raise Canceled(f"publish to {queue_id} was cancelled while it waited for room") from None
+                if left <= _CANCEL_SLICE:
+                    raise
+
+    def _publish(
+        self,
+        route: Route,
+        encoded: Sequence[tuple[bytes, Encoding]],
+        headers: Mapping[str, Any] | None,
+        options: PublishOptions,
+        timeout: float,
+    ) -> list[str]:
+        kept, options = split_headers(headers, options)
+        capabilities = self._capabilities(route.queue.driver)
+        priority = _check_options(options, kept, capabilities, route)
+        now = time.time()
+        messages = [
+            Message(
+                id=options.message_id or str(uuid.uuid4()),
+                body=body,
+                encoding=encoding,
+                headers=kept,
+                timestamp=now,
+                priority=priority,
+                delay=options.delay or 0.0,
+                expires_at=None if options.ttl is None else now + options.ttl,
+            )
+            for body, encoding in encoded
+        ]
+        self.published = next(self._count)
+        route.driver.publish(route.queue, messages, timeout)
+        return [message.id for message in messages]
+
+
+def split_headers(
+    headers: Mapping[str, Any] | None, options: PublishOptions
+) -> tuple[Mapping[str, HeaderValue], PublishOptions]:
+    """Check the headers and take out those that are options (``wippy.delay``, ...); explicit options win.
+
+    Raises:
+        Invalid: a header that publishers may not set, or a value that cannot travel.
+    """
+    if not headers:
+        return NO_HEADERS, options
+    kept: dict[str, HeaderValue] = {}
+    wanted: dict[str, Any] = {}
+    for key, value in headers.items():
+        if not isinstance(key, str) or not key:
+            raise Invalid(f"headers: keys must be text, found {key!r}")
+        if key == ATTEMPTS or key.startswith(RESERVED_PREFIX):
+            raise Invalid(f"headers: {key!r} is written by the engine, publishers may not set it; choose another name")
+        if not _travels(value):
+            raise Invalid(
+                f"headers: {key!r} must be text, a finite number of at most 64 bits or a boolean, found {value!r}"
+            )
+        if key.startswith(_OPTION_PREFIX):
+            wanted[key.removeprefix(_OPTION_PREFIX)] = value
+        else:
+            kept[key] = value
+    for name, value in wanted.items():
+        if name not in _OPTION_NAMES:
+            raise Invalid(
+                f"headers: there is no option {_OPTION_PREFIX + name!r}"
+                f"{did_you_mean(_OPTION_PREFIX + name, [_OPTION_PREFIX + known for known in _OPTION_NAMES])}"
+            )
+        if getattr(options, name) is None:
+            options = attrs.evolve(options, **{name: _option_value(name, value)})
+    return kept or NO_HEADERS, options
+
+
+_OPTION_NAMES: Final = tuple(field.name for field in attrs.fields(PublishOptions))
+
+
+def _travels(value: object) -> bool:
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    return False
+
+
+def _option_value(name: str, value: HeaderValue) -> object:
+    if name in ("delay", "ttl") and isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise Invalid(f"headers: {_OPTION_PREFIX}{name}: {error}") from None
+    return value
+
+
+def _check_options(
+    options: PublishOptions, headers: Mapping[str, HeaderValue], capabilities: Capabilities, route: Route
+) -> int:
+    """Return the priority, after refusing what makes no sense or what the driver cannot do."""
+    if options is _NO_OPTIONS and not headers:
+        return 0
+    if options.message_id is not None and (not isinstance(options.message_id, str) or not options.message_id):
+        raise Invalid(f"message_id: expected text, found {options.message_id!r}")
+    for name, value, able in (
+        ("delay", options.delay, capabilities.delay),
+        ("ttl", options.ttl, capabilities.ttl),
+    ):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise Invalid(f"{name}: expected seconds, 0 or more, found {value!r}")
+        if not able and value:
+            raise _not_able(name, route)
+    priority = options.priority
+    if priority is None:
+        asked = headers.get("priority")
+        if type(asked) is int and 0 <= asked <= 9 and capabilities.priority:
+            return asked
+        return 0
+    if type(priority) is not int or not 0 <= priority <= 9:
+        raise Invalid(f"priority: expected an integer from 0 to 9, found {priority!r}")
+    if not capabilities.priority and priority:
+        raise _not_able("priority", route)
+    return priority
+
+
+def _not_able(name: str, route: Route) -> Invalid:
+    return Invalid(f"{name}: driver {route.queue.driver} of queue {route.queue.id} cannot honour it; leave it out")

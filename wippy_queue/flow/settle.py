@@ -1,0 +1,189 @@
+"""Step 5: what an outcome means for its message. Every ack, retry, release and dead letter is decided here."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import attrs
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import Subscription
+from wippy_queue.errors import WippyQueueError
+from wippy_queue.events import Event, MessageFailed, SettleLost
+from wippy_queue.flow.burial import Burial
+from wippy_queue.handler import Outcome
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue, RetryPolicy
+
+_log = logging.getLogger(__name__)
+
+Verdict = Literal["ack", "release", "requeue", "bury"]
+_BURIAL_RETRY: Final = 1.0  # seconds a message waits at least when its dead letter could not be written
+
+
+@attrs.frozen
+class Decision:
+    """What becomes of a message: ``delay`` belongs to a requeue, ``reason`` to a burial."""
+
+    verdict: Verdict
+    delay: float = 0.0
+    reason: str = ""
+
+
+_ACK: Final = Decision("ack")
+_RELEASE: Final = Decision("release")
+
+
+def decide(outcome: Outcome, message: Message, queue: Queue, retry: RetryPolicy, stopping: bool) -> Decision:
+    """Apply the failure policy; nothing but the arguments counts, and every driver gets the same.
+
+    Args:
+        outcome: what the handler gave back.
+        message: the message, with the attempts before this one.
+        queue: where it came from.
+        retry: the consumer's policy, the queue's merged in.
+        stopping: whether the consumer's workers have been cancelled.
+    """
+    error = outcome.error
+    if error is None:
+        return _ACK
+    if outcome.canceled and stopping:
+        return _RELEASE
+    if outcome.undecodable:
+        return Decision("bury", reason="undecodable")
+    attempts = message.attempts + 1
+    if queue.dead_letter is not None:
+        if error.retryable is False:
+            return Decision("bury", reason="not_retryable")
+        if attempts >= queue.dead_letter.max_attempts:
+            return Decision("bury", reason="attempts")
+    elif retry.max_attempts and attempts >= retry.max_attempts:
+        return Decision("bury", reason="attempts")
+    wanted = _retry_after(error.details)
+    return Decision("requeue", delay=retry.delay(attempts) if wanted is None else wanted)
+
+
+def _retry_after(details: dict[str, Any]) -> float | None:
+    wanted = details.get("retry_after")
+    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool) and math.isfinite(wanted) and wanted >= 0:
+        return float(wanted)
+    return None
+
+
+class Settler:
+    """Settles the deliveries of one consumer, each of them once.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        consumer: EntryId,
+        function: EntryId,
+        queue: Queue,
+        retry: RetryPolicy,
+        subscription: Subscription,
+        burial: Burial,
+        cancel: threading.Event,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._consumer = consumer
+        self._function = function
+        self._queue = queue
+        self._retry = retry
+        self._subscription = subscription
+        self._burial = burial
+        self._cancel = cancel
+        self._emit = emit
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Remove the message; False when it was settled already."""
+        if not delivery.claim():
+            return False
+        self._send(Settlement(delivery, done=self._reporter(delivery)))
+        return True
+
+    def release(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Hand messages back as if they had never come, in order; return those that were not settled already."""
+        mine = [delivery for delivery in deliveries if delivery.claim()]
+        if mine:
+            self._subscription.settle([Settlement(d, "release", done=self._reporter(d)) for d in mine])
+        return mine
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Do what the outcome means; False when the message was settled already."""
+        if outcome.error is None:
+            return self.ack(delivery)
+        self._warn(delivery, outcome, outcome.error)
+        if not delivery.claim():
+            return False
+        message = delivery.message
+        decision = decide(outcome, message, self._queue, self._retry, self._cancel.is_set())
+        if decision.verdict == "release":
+            self._send(Settlement(delivery, "release", done=self._reporter(delivery)))
+            return True
+        failed = attrs.evolve(message, attempts=message.attempts + 1, delay=0.0)
+        if decision.verdict == "bury":
+            decision = self._bury(delivery, failed, decision.reason, outcome.error)
+        if decision.verdict == "requeue":
+            self._send(Settlement(delivery, "requeue", failed, decision.delay, self._reporter(delivery)))
+        self._emit(
+            MessageFailed(
+                consumer=self._consumer,
+                queue=self._queue.id,
+                message_id=message.id,
+                attempts=failed.attempts,
+                error=str(outcome.error),
+                kind=outcome.error.kind,
+                delay=decision.delay if decision.verdict == "requeue" else None,
+            )
+        )
+        return True
+
+    def _bury(self, delivery: Delivery, failed: Message, reason: str, error: WippyQueueError) -> Decision:
+        """Publish first, remove second: a crash in between gives a second copy, never a loss."""
+        try:
+            self._burial.bury(self._queue, failed, reason, error=str(error), function=self._function)
+        except WippyQueueError as trouble:
+            _log.warning(
+                "a message could not be dead-lettered; it is retried",
+                extra={"fields": {"queue": self._queue.id, "message_id": failed.id, "error": str(trouble)}},
+            )
+            return Decision("requeue", delay=max(_BURIAL_RETRY, self._retry.delay(failed.attempts)))
+        self._send(Settlement(delivery, done=self._reporter(delivery)))
+        return Decision("bury", reason=reason)
+
+    def _send(self, settlement: Settlement) -> None:
+        self._subscription.settle([settlement])
+
+    def _reporter(self, delivery: Delivery) -> Callable[[Exception | None], None]:
+        message_id = delivery.message.id
+
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self._emit(
+                    SettleLost(consumer=self._consumer, queue=self._queue.id, message_id=message_id, error=str(error))
+                )
+
+        return done
+
+    def _warn(self, delivery: Delivery, outcome: Outcome, error: WippyQueueError) -> None:
+        if not _log.isEnabledFor(logging.WARNING):
+            return
+        fields = {
+            "consumer": self._consumer,
+            "queue": self._queue.id,
+            "message_id": delivery.message.id,
+            "attempts": delivery.message.attempts + 1,
+            "kind": error.kind.value,
+            "error": str(error),
+        }
+        if outcome.trace:
+            fields["trace"] = outcome.trace
+        _log.warning("handler failed", extra={"fields": fields})

@@ -1,0 +1,71 @@
+"""A Python callable as the handler of a consumer."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wippy_queue.codecs import decode_body
+from wippy_queue.delivery import Delivery
+from wippy_queue.errors import Invalid, WippyQueueError
+from wippy_queue.handler import ACK, Outcome, WorkerContext
+from wippy_queue.handlers.current import CurrentMessage
+from wippy_queue.ids import EntryId
+
+
+class PythonFunction:
+    """Any return but ``False`` acks, an exception nacks.
+
+    Thread safety: the callable is called by many workers at once and must bear that.
+    """
+
+    def __init__(self, function_id: EntryId, function: Callable[..., Any]) -> None:
+        self.id = function_id
+        self._function = function
+
+    def open(self, context: WorkerContext) -> PythonSession:
+        return PythonSession(self, context)
+
+    def call(self, args: Sequence[Any]) -> Any:
+        """Call it; whatever it raises becomes a WippyQueueError, ``False`` alone too."""
+        try:
+            result = self._function(*args)
+        except WippyQueueError:
+            raise
+        except Exception as error:
+            raise WippyQueueError(f"{type(error).__name__}: {error}") from error
+        if result is False:
+            raise WippyQueueError(f"{self.id} returned False")
+        return result
+
+
+class PythonSession:
+    """One worker's calls of the function."""
+
+    def __init__(self, function: PythonFunction, context: WorkerContext) -> None:
+        self._function = function
+        self._context = context
+
+    def handle(self, delivery: Delivery) -> Outcome:
+        try:
+            body = decode_body(delivery.message)
+        except Invalid as error:
+            return Outcome(error=error, undecodable=True)
+        message = CurrentMessage(delivery, self._context)
+        message._enter()
+        try:
+            self._function.call([body])
+        except WippyQueueError as error:
+            cause = error.__cause__
+            return Outcome(error=error, trace="" if cause is None else "".join(traceback.format_exception(cause)))
+        except BaseException as error:  # sys.exit() in a handler must not end the worker
+            return Outcome(error=WippyQueueError(f"{type(error).__name__}: {error}"), trace=traceback.format_exc())
+        finally:
+            message._leave()
+        return ACK
+
+    def kill(self) -> None:
+        """Python code cannot be ended from outside; the consumer abandons the thread."""
+
+    def close(self) -> None: ...

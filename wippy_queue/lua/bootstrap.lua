@@ -1,0 +1,520 @@
+-- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
+-- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
+local check, fetch, COUNT, errors_chunk = ...
+
+local G, debug, python = _G, debug, python
+local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
+local rawget, rawset, tostring, load = rawget, rawset, tostring, load
+local getmetatable, setmetatable = getmetatable, setmetatable
+local metatable_of, sethook, gethook, traceback = debug.getmetatable, debug.sethook, debug.gethook, debug.traceback
+local force_metatable, getinfo = debug.setmetatable, debug.getinfo
+local as_function, find, gmatch = python.as_function, string.find, string.gmatch
+local co_create, co_resume, co_close = coroutine.create, coroutine.resume, coroutine.close
+local clock, main, collect = os.clock, coroutine.running(), collectgarbage
+local char, concat, unpack = string.char, table.concat, table.unpack
+
+local MAX_STRING = 64 * 1024 * 1024 -- bytes that string.rep may make
+local MAX_MOVE = 4000000 -- elements that table.move may move
+local PAUSE = 130 -- percent: a thousand runtimes share the memory, so garbage may not wait until the heap has doubled
+local COROUTINE_COUNT = 10000 -- instructions between two looks at the clock in a coroutine
+local CLOCK_GATE = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
+local OUT_OF_MEMORY = 'not enough memory'
+
+-- 1. The end of a handler: an error that nothing can catch.
+
+local DEAD = setmetatable({}, { __metatable = false, __tostring = function() return 'killed' end })
+local dead = false
+
+local function die()
+  dead = true
+  error(DEAD, 0)
+end
+
+check = as_function(check)
+local on_count, on_coroutine_count
+if COUNT > 0 then
+  local asked = 0
+  function on_count()
+    if dead then die() end
+    local now = clock()
+    if now - asked >= CLOCK_GATE or now < asked then
+      asked = now
+      if check() then die() end
+    end
+  end
+  on_coroutine_count = on_count
+else
+  on_count = die -- Python arms the hook of the main thread only to kill
+  function on_coroutine_count()
+    if dead or gethook(main) then die() end
+  end
+end
+sethook(on_count, '', COUNT > 0 and COUNT or 1000000000)
+
+local function swallowed(e)
+  -- A loop at the limit of the C stack makes the hook itself fail, so a handler must not survive there.
+  return type(e) == 'string' and (find(e, 'stack overflow', 1, true) or e == 'error in error handling')
+end
+
+local function caught(ok, ...)
+  if dead then error(DEAD, 0) end
+  if ok then return true, ... end
+  if swallowed((...)) then error((...), 0) end
+  return false, ...
+end
+
+local function rethrown(ok, ...)
+  if dead then error(DEAD, 0) end
+  if ok then return ... end
+  error((...), 0)
+end
+
+-- 2. Values that handlers cannot look into.
+
+local json -- the codec; nil until somebody needs it
+local opaque = {} -- metatables of values whose type is "userdata"
+local sealed = {} -- metatable of a read-only proxy -> the table behind it
+
+local function type_of(v)
+  local t = type(v)
+  if t == 'table' then
+    local mt = metatable_of(v)
+    if mt and opaque[mt] then return 'userdata' end
+  end
+  return t
+end
+
+local function new_type(name, methods, metamethods)
+  local mt = { __index = methods, __name = name, __metatable = false }
+  mt.__tostring = function() return name end
+  mt.__newindex = function(_, key) error('cannot set ' .. tostring(key) .. ' of ' .. name .. ': it is read-only', 2) end
+  mt.__len = function() error('attempt to get length of a ' .. name .. ' value', 2) end
+  for key, f in pairs(metamethods or {}) do mt[key] = f end
+  opaque[mt] = true
+  if json then json.opaque[mt] = name end
+  return mt
+end
+
+local function is(v, mt)
+  return type(v) == 'table' and metatable_of(v) == mt
+end
+
+local function seal(t, what)
+  local mt = { __index = t, __name = what, __metatable = false }
+  mt.__newindex = function(_, key) error(what .. ' is read-only: cannot set ' .. tostring(key), 2) end
+  mt.__len = function() return #t end
+  sealed[mt] = t
+  return setmetatable({}, mt)
+end
+
+-- The table that a raw operation of a handler is to work on.
+local function bare(t, operation)
+  if type(t) ~= 'table' then
+    error("bad argument #1 to '" .. operation .. "' (table expected, got " .. (t == nil and 'no value' or type(t)) .. ')', 3)
+  end
+  local mt = metatable_of(t)
+  if mt then
+    if opaque[mt] then error("bad argument #1 to '" .. operation .. "' (table expected, got userdata)", 3) end
+    return sealed[mt] or t
+  end
+  return t
+end
+
+-- 3. Python functions as closures.
+
+local SCALAR = { string = true, number = true, boolean = true, ['nil'] = true }
+
+local function scalars(...)
+  for i = 1, select('#', ...) do
+    local v = select(i, ...)
+    if not SCALAR[type(v)] then error('argument ' .. i .. ': ' .. type_of(v) .. ' not allowed', 4) end
+  end
+  return ...
+end
+
+local lib = {}
+
+-- The guard in Python gives true and the results, false and an error, false alone when there is no room for the
+-- results, or nil when the call is over.
+local function results(ok, a, b, c, d, ...)
+  if ok then return a, b, c, d, ... end
+  if ok == nil then die() end
+  if a == nil then error(OUT_OF_MEMORY, 0) end
+  return nil, lib.errors.new(a, b, c, d and lib.json.decode(d))
+end
+
+-- A function of Python that gives its results, or nil and an errors value.
+local function expose(py)
+  local f = as_function(py)
+  return function(...) return results(f(scalars(...))) end
+end
+
+-- 4. What trusted chunks see.
+
+local std = {}
+for _, name in pairs { 'assert', 'error', 'ipairs', 'next', 'pairs', 'pcall', 'rawequal', 'rawget', 'rawlen', 'rawset', 'select',
+  'setmetatable', 'tonumber', 'tostring', 'type' } do
+  std[name] = G[name]
+end
+std.getmetatable, std.traceback = metatable_of, traceback
+for _, name in pairs { 'string', 'table', 'math', 'utf8', 'os' } do std[name] = G[name] end
+std.type_of = type_of
+
+local function trusted(code, ...)
+  return load(code, '=[wippy]', 'b', {})(...)
+end
+
+lib.std, lib.type_of, lib.new_type, lib.is, lib.seal = std, type_of, new_type, is, seal
+fetch = expose(fetch)
+setmetatable(lib, { __index = function(_, name) -- the codecs, when they are first used
+  if name == 'json' then
+    json = trusted(fetch('json.lua'), std)
+    for mt in next, opaque do json.opaque[mt] = mt.__name end
+    lib.json = json
+  elseif name == 'msgpack' then
+    lib.msgpack = trusted(fetch('msgpack.lua'), std, lib.json)
+  end
+  return rawget(lib, name)
+end })
+
+local call_number, in_call = 0, false
+function lib.call() return in_call and call_number or nil end -- the number of the call that runs; nil while a chunk loads
+
+-- A part of a module that has a file of its own.
+function lib.include(name) return trusted(fetch('modules/' .. name .. '.lua'), std, lib) end
+
+lib.errors = trusted(errors_chunk, lib)
+
+local modules = { errors = seal(lib.errors.module, 'errors') }
+
+local function install(name, code, ...)
+  local host = {}
+  for i = 1, select('#', ...), 2 do
+    local key, py = select(i, ...)
+    host[key] = expose(py)
+  end
+  local module = trusted(code, host, lib)
+  modules[name] = type_of(module) == 'userdata' and module or seal(module, name)
+end
+
+-- A module whose functions a user wrote in Python: arguments and results are plain data.
+local function install_foreign(name, ...)
+  local functions = {}
+  for i = 1, select('#', ...), 2 do
+    local key, py = select(i, ...)
+    local f = expose(py)
+    functions[key] = function(...)
+      local count, parts = select('#', ...), {}
+      if count > 15 then return nil, lib.errors.new(name .. '.' .. key .. ': more than 15 arguments', 'Invalid') end
+      parts[1] = char(0x90 + count)
+      for j = 1, count do
+        local data, why = lib.msgpack.encode((select(j, ...)))
+        if data == nil then return nil, lib.errors.new(name .. '.' .. key .. ': argument ' .. j .. ': ' .. why, 'Invalid') end
+        parts[j + 1] = data
+      end
+      local data, err = f(concat(parts))
+      if err then return nil, err end
+      return lib.msgpack.decode(data)
+    end
+  end
+  modules[name] = seal(functions, name)
+end
+
+-- 5. The standard library of handlers.
+
+local string, table, math, utf8, os, coroutine = string, table, math, utf8, os, coroutine
+
+local function copy(t)
+  local c = {}
+  for key, v in next, t do c[key] = v end
+  return c
+end
+
+local safe_string = copy(string)
+safe_string.dump = nil
+
+function safe_string.rep(s, n, sep)
+  if (type(s) == 'string' or type(s) == 'number') and math.type(n) == 'integer' then
+    local unit = #tostring(s) + (sep and #tostring(sep) or 0)
+    if unit == 0 or n <= 0 then return '' end -- repeating nothing is an endless loop in C
+    if n > MAX_STRING // unit then error('string.rep: the result is longer than ' .. MAX_STRING .. ' bytes', 2) end
+  end
+  return string.rep(s, n, sep)
+end
+
+local string_metatable = metatable_of('')
+string_metatable.__index, string_metatable.__metatable = safe_string, false
+metatable_of(python.none).__metatable = false
+
+
+local safe_table = copy(table)
+for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
+  local f = table[name]
+  safe_table[name] = function(t, ...)
+    local mt = metatable_of(t)
+    if mt and rawget(mt, '__len') ~= nil and not sealed[mt] then
+      if not (json and json.is_array_mt(mt)) then
+        -- A false length would keep a loop in C busy for ever.
+        error('table.' .. name .. ': not on a table that has a __len of its own', 2)
+      end
+      if name == 'insert' then return json.array_insert(t, ...) end
+      if name == 'remove' then return json.array_remove(t, ...) end
+    end
+    return f(t, ...)
+  end
+end
+
+function safe_table.move(a, first, last, ...)
+  if math.type(first) == 'integer' and math.type(last) == 'integer' and last - first >= MAX_MOVE then
+    error('table.move: more than ' .. MAX_MOVE .. ' elements', 2)
+  end
+  return table.move(a, first, last, ...)
+end
+
+local safe_coroutine = copy(coroutine)
+
+function safe_coroutine.create(f)
+  local co = co_create(f)
+  sethook(co, on_coroutine_count, '', COROUTINE_COUNT)
+  return co
+end
+
+function safe_coroutine.wrap(f)
+  local co = safe_coroutine.create(f)
+  return function(...) return rethrown(co_resume(co, ...)) end
+end
+
+function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
+function safe_coroutine.close(co) return caught(co_close(co)) end
+
+local globals = { _VERSION = G._VERSION }
+for _, name in next, { 'assert', 'error', 'ipairs', 'rawequal', 'rawlen', 'select', 'tonumber', 'tostring' } do
+  globals[name] = G[name]
+end
+globals.type, globals.unpack = type_of, safe_table.unpack
+globals.errors = modules.errors
+globals.string, globals.table = seal(safe_string, 'string'), seal(safe_table, 'table')
+globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
+globals.coroutine = seal(safe_coroutine, 'coroutine')
+globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
+
+function globals.pcall(f, ...) return caught(pcall(f, ...)) end
+
+function globals.xpcall(f, handler, ...)
+  -- The handler of a handler must not run for the end of the call: it would run inside the hook, with hooks off.
+  return caught(xpcall(f, function(e)
+    if dead or e == DEAD then return e end
+    return handler(e)
+  end, ...))
+end
+
+function globals.next(t, key) return next(bare(t, 'next'), key) end
+function globals.rawget(t, key) return rawget(bare(t, 'rawget'), key) end
+
+function globals.rawset(t, key, value)
+  local mt = metatable_of(t)
+  if mt and sealed[mt] then error(mt.__name .. ' is read-only: cannot set ' .. tostring(key), 2) end
+  return rawset(bare(t, 'rawset'), key, value)
+end
+
+function globals.pairs(t)
+  local mt = metatable_of(t)
+  if type(t) ~= 'table' or mt and rawget(mt, '__pairs') ~= nil then return pairs(t) end
+  local inner = mt and bare(t, 'pairs') or t
+  -- Not Lua's own `next`: with it a handler could look into opaque values.
+  return function(_, key) return next(inner, key) end, t, nil
+end
+
+function globals.getmetatable(v)
+  if json and json.is_marker(metatable_of(v)) then return nil end
+  return getmetatable(v)
+end
+
+function globals.setmetatable(t, mt)
+  if type(mt) == 'table' and (rawget(mt, '__gc') ~= nil or rawget(mt, '__mode') ~= nil) then
+    error('setmetatable: __gc and __mode are not allowed', 2)
+  end
+  if json and json.is_marker(metatable_of(t)) and (mt == nil or type(mt) == 'table') then return force_metatable(t, mt) end
+  return setmetatable(t, mt)
+end
+
+function globals.print(...)
+  local parts = {}
+  for i = 1, select('#', ...) do parts[i] = tostring((select(i, ...))) end
+  modules.logger.info(concat(parts, '\t'))
+end
+
+-- 6. The function and its libraries.
+
+local units = {} -- id -> what Python has told of it
+local loading = {} -- ids, outermost first
+
+local function words(text)
+  local list = {}
+  for word in gmatch(text, '%S+') do list[#list + 1] = word end
+  return list
+end
+
+-- modules: names; imports: alias and id in turn; both separated by spaces.
+local function define(id, text, chunk_name, module_names, imports)
+  local unit = { text = text, chunk_name = chunk_name, modules = {}, imports = {}, declared = module_names }
+  for _, name in next, words(module_names) do unit.modules[name] = true end
+  local list = words(imports)
+  for i = 1, #list, 2 do
+    unit.imports[list[i]] = list[i + 1]
+    unit.declared = unit.declared .. ' ' .. list[i]
+  end
+  units[id] = unit
+end
+
+local load_unit
+
+local function require_for(id, unit)
+  return function(name)
+    local target = unit.imports[name]
+    if target then return load_unit(target) end
+    if unit.modules[name] then return modules[name] or error("module '" .. name .. "' is not available here", 2) end
+    local declared = concat(words(unit.declared), ', ')
+    error("module '" .. tostring(name) .. "' is not declared for " .. id .. ' (declared: '
+      .. (declared == '' and 'none' or declared) .. ')', 2)
+  end
+end
+
+local function compile(id)
+  local unit = units[id]
+  local env = copy(globals)
+  env._G, env.require = env, require_for(id, unit)
+  local chunk, why = load(unit.text, '=' .. unit.chunk_name, 't', env)
+  if not chunk then error(why, 0) end
+  unit.text = nil
+  return chunk
+end
+
+function load_unit(id)
+  local unit = units[id]
+  if unit.value ~= nil then return unit.value end
+  for i, other in next, loading do
+    if other == id then error('import cycle: ' .. concat(loading, ' -> ', i) .. ' -> ' .. id, 3) end
+  end
+  loading[#loading + 1] = id
+  unit.chunk = unit.chunk or compile(id)
+  local ok, value = pcall(unit.chunk)
+  loading[#loading] = nil
+  if dead or not ok then error(value, 0) end
+  if value == nil then value = true end
+  unit.value = value
+  return value
+end
+
+-- 7. What Python calls. Nil means that all went well; else a code comes first.
+
+local FAILED, UNDECODABLE, KILLED, MEMORY = 1, 2, 3, 4
+local is_error, parts_of, readable = lib.errors.is_error, lib.errors.parts, lib.errors.readable
+
+local function on_error(e)
+  if dead or e == DEAD then return DEAD end
+  return { e, traceback('', 2) }
+end
+
+local function text_of(v)
+  if type(v) == 'string' or type(v) == 'number' then return tostring(v) end
+  local mt = metatable_of(v)
+  if mt and rawget(mt, '__tostring') then
+    local ok, text = pcall(tostring, v)
+    if ok then return text end
+  end
+  return 'error object is a ' .. type_of(v) .. ' value'
+end
+
+local function failure(v, trace)
+  if not is_error(v) then return FAILED, '', text_of(v), nil, nil, trace end
+  local kind, message, retryable, details, stack = parts_of(v)
+  if details then details = lib.json.encode(details) end
+  return FAILED, kind, message, retryable, details, trace == '' and concat(readable(stack), '\n') or trace
+end
+
+local function raised(e)
+  if dead or e == DEAD then return KILLED end
+  if e == OUT_OF_MEMORY then return MEMORY end
+  if type(e) ~= 'table' then return FAILED, '', tostring(e), nil, nil, '' end
+  local v, trace = unpack(e, 1, 2)
+  return failure(v, concat(readable(trace), '\n'))
+end
+
+local function verdict(first, second)
+  if type(second) == 'string' or is_error(second) then return failure(second, '') end
+  if first == false then return FAILED, '', 'the handler returned false', nil, nil, '' end
+end
+
+local function finished(ok, ...)
+  in_call = false
+  if not ok then return raised(...) end
+  return verdict(...)
+end
+
+local handler
+
+-- Run the handler for one message. encoding: 0 JSON, 1 msgpack, 2 as it is.
+local function handle(encoding, body)
+  call_number, in_call = call_number + 1, true
+  if encoding ~= 2 then
+    local value, why = lib[encoding == 0 and 'json' or 'msgpack'].decode(body)
+    if why then return UNDECODABLE, why end
+    body = value
+  end
+  return finished(xpcall(handler, on_error, body))
+end
+
+-- Run the handler for a call from Python: arguments come as one msgpack array, the first result goes back as msgpack.
+local function returned(ok, ...)
+  if not ok then return finished(ok, ...) end
+  local code, kind, message, retryable, details, trace = verdict(...)
+  in_call = false
+  if code then return code, kind, message, retryable, details, trace end
+  local data, why = lib.msgpack.encode((...))
+  if data == nil then return FAILED, 'Invalid', 'the result: ' .. why, false, nil, '' end
+  return data
+end
+
+local function invoke(count, arguments)
+  call_number, in_call = call_number + 1, true
+  return returned(xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
+end
+
+-- Load the function's chunk and find its handler.
+local function find_handler(id, method)
+  local chunk = compile(id)
+  local value = chunk()
+  if type(value) == 'function' then return value end
+  local line = 0
+  for at in next, getinfo(chunk, 'L').activelines or {} do line = at > line and at or line end
+  local function refuse(why) error(units[id].chunk_name .. ':' .. line .. ': ' .. why, 0) end
+  if type_of(value) ~= 'table' then
+    refuse('expected the chunk to return a function, or a table that holds one; it returns '
+      .. (value == nil and 'nothing' or 'a ' .. type_of(value)))
+  end
+  if method == nil then refuse('the chunk returns a table, so the entry must name one of its functions as `method`') end
+  local f = value[method]
+  if type(f) == 'function' then return f end
+  local names = {}
+  for name, member in next, value do
+    if type(member) == 'function' then names[#names + 1] = tostring(name) end
+  end
+  table.sort(names)
+  refuse("the table that the chunk returns has no function '" .. method .. "' (it has: "
+    .. (#names == 0 and 'none' or concat(names, ', ')) .. ')')
+end
+
+local function start(id, method)
+  local function opened(ok, f)
+    if not ok then return raised(f) end
+    handler = f
+    collect()
+  end
+  return opened(xpcall(find_handler, on_error, id, method))
+end
+
+collect('incremental', PAUSE, 200)
+for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
+for name in next, copy(G) do G[name] = nil end
+return install, install_foreign, define, start, handle, invoke, tostring(main)

@@ -1,0 +1,54 @@
+"""Values on their way between Lua and Python: only scalars cross, text as bytes."""
+
+from __future__ import annotations
+
+from wippy_queue.errors import Internal, Invalid, Kind
+
+Scalar = bool | int | float | str | bytes | None
+
+_MIN, _MAX = -(2**63), 2**63
+
+
+def text(data: bytes) -> str:
+    """Return a Lua string as text.
+
+    Raises:
+        Invalid: it is not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"expected UTF-8 text, found {data[:40]!r}") from error
+
+
+def readable(data: bytes) -> str:
+    """Return a Lua string for people to read, whatever is in it."""
+    return data.decode("utf-8", "replace")
+
+
+def outgoing(value: object) -> bool | int | float | bytes | None:
+    """Return a result of a Python function as Lua takes it.
+
+    Raises:
+        Internal: it is no scalar, or an integer beyond 64 bits.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is float or kind is bytes:
+        return value  # type: ignore[return-value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if kind is int and _MIN <= value < _MAX:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise Internal(f"cannot hand a value of type {type(value).__name__} to Lua")
+
+
+def kind_to_lua(kind: Kind) -> str:
+    return "" if kind is Kind.UNKNOWN else kind.value
+
+
+def kind_from_lua(kind: bytes) -> Kind:
+    """Return the kind of an error made in Lua; handlers may use kinds that nobody knows."""
+    try:
+        return Kind(kind.decode("utf-8", "replace"))
+    except ValueError:
+        return Kind.UNKNOWN

@@ -1,0 +1,103 @@
+-- Errors as values: what `nil, err` carries, what Python's errors become, and the global `errors` of handlers.
+local lib = ...
+local std = lib.std
+local string, table, type, tostring, tonumber = std.string, std.table, std.type, std.tostring, std.tonumber
+local setmetatable, error, traceback = std.setmetatable, std.error, std.traceback
+local type_of = lib.type_of
+
+local KINDS = {
+  NOT_FOUND = 'NotFound', ALREADY_EXISTS = 'AlreadyExists', INVALID = 'Invalid', PERMISSION_DENIED = 'PermissionDenied',
+  UNAVAILABLE = 'Unavailable', INTERNAL = 'Internal', CANCELED = 'Canceled', CONFLICT = 'Conflict', TIMEOUT = 'Timeout',
+  RATE_LIMITED = 'RateLimited', UNKNOWN = '',
+}
+
+local MESSAGE, KIND, RETRYABLE, DETAILS, STACK = {}, {}, {}, {}, {} -- private keys
+local methods = {}
+local Error = lib.new_type('error', methods)
+
+local function is_error(v)
+  return lib.is(v, Error)
+end
+
+local function new(message, kind, retryable, details)
+  if type(details) ~= 'table' or std.next(details) == nil then details = nil end
+  return setmetatable({
+    [MESSAGE] = message, [KIND] = kind or '', [RETRYABLE] = retryable, [DETAILS] = details, [STACK] = traceback('', 2),
+  }, Error)
+end
+
+-- The frames of a traceback that are a handler's.
+local function readable(trace)
+  local lines = {}
+  for line in string.gmatch(trace, '\n\t([^\n]*)') do
+    if not string.find(line, '^%[C%]') and not string.find(line, '^%?:') and not string.find(line, '^%(%.%.%.tail') then
+      lines[#lines + 1] = line
+    end
+  end
+  return lines
+end
+
+local function checked(name, v)
+  if not is_error(v) then error("bad argument #1 to '" .. name .. "' (error expected, got " .. type_of(v) .. ')', 3) end
+  return v
+end
+
+function methods.kind(e) return checked('kind', e)[KIND] end
+function methods.message(e) return checked('message', e)[MESSAGE] end
+function methods.retryable(e) return checked('retryable', e)[RETRYABLE] end
+function methods.details(e) return checked('details', e)[DETAILS] end
+function methods.stack(e)
+  checked('stack', e)
+  return e[MESSAGE] .. '\nstack traceback:\n\t' .. table.concat(readable(e[STACK]), '\n\t')
+end
+
+function Error.__tostring(e) return e[MESSAGE] end
+function Error.__concat(a, b)
+  if is_error(a) then a = a[MESSAGE] end
+  if is_error(b) then b = b[MESSAGE] end
+  return a .. b
+end
+
+local module = {}
+for name, kind in std.pairs(KINDS) do module[name] = kind end
+
+local function text(v, what, level)
+  if type(v) ~= 'string' and type(v) ~= 'number' then error(what .. ' must be text, got ' .. type_of(v), level + 1) end
+  return tostring(v)
+end
+
+function module.new(spec)
+  if type_of(spec) ~= 'table' then return new(text(spec, 'errors.new: the message', 2)) end
+  local kind, retryable, details = spec.kind or '', spec.retryable, spec.details
+  if type(kind) ~= 'string' then error('errors.new: the kind must be text, like errors.INVALID', 2) end
+  if retryable ~= nil and type(retryable) ~= 'boolean' then error('errors.new: retryable must be true, false or nil', 2) end
+  if details ~= nil and type_of(details) ~= 'table' then error('errors.new: details must be a table', 2) end
+  return new(text(spec.message, 'errors.new: the message', 2), kind, retryable, details)
+end
+
+function module.wrap(e, context)
+  context = text(context, 'errors.wrap: the context', 2)
+  if is_error(e) then return new(context .. ': ' .. e[MESSAGE], e[KIND], e[RETRYABLE], e[DETAILS]) end
+  if e == nil then error('errors.wrap: there is no error to wrap', 2) end
+  return new(context .. ': ' .. tostring(e))
+end
+
+function module.is(v, kind)
+  return is_error(v) and v[KIND] == kind
+end
+
+function module.call_stack(e)
+  if not is_error(e) then error("bad argument #1 to 'call_stack' (error expected, got " .. type_of(e) .. ')', 2) end
+  local frames = {}
+  for i, line in std.ipairs(readable(e[STACK])) do
+    local source, at, name = string.match(line, '^(.-):(%d*):? ?in (.*)$')
+    frames[i] = { source = source or line, line = tonumber(at or '') or 0, name = name or '' }
+  end
+  return { thread = 'main', frames = frames }
+end
+
+return {
+  new = new, is_error = is_error, kinds = KINDS, module = module, readable = readable,
+  -- For bootstrap.lua, on its way to Python.
+  parts = function(e) return e[KIND], e[MESSAGE], e[RETRYABLE], e[DETAILS], e[STACK] end,
+}

@@ -1,0 +1,186 @@
+"""Functions in Lua as handlers of consumers, and as functions that Python can call."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from wippy_queue.delivery import Delivery
+from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Problem, Timeout, WippyQueueError
+from wippy_queue.handler import ACK, Outcome, WorkerContext
+from wippy_queue.lua.convert import readable
+from wippy_queue.lua.host import CallContext, Host, Source
+from wippy_queue.lua.runtime import KILLED, MEMORY, UNDECODABLE, Failure, Runtime, error_from
+from wippy_queue.message import Encoding
+
+MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise
+
+_LOAD_TIMEOUT: Final = 10.0  # seconds that the chunk of a function may run before it gives its handler
+_IDLE_RUNTIMES: Final = 16  # kept for the next `call`
+_ENCODINGS: Final[Mapping[Encoding, int]] = {"json": 0, "msgpack": 1, "binary": 2}
+
+
+class LuaFunction:
+    """A function in Lua.
+
+    Args:
+        source: its text, and what it may require.
+        host: what the engine hands in.
+        timeout: seconds that one call may take; None: no limit.
+        memory_limit: bytes that one call may use; None: 64 MiB.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(
+        self, source: Source, host: Host, timeout: float | None = None, memory_limit: int | None = None
+    ) -> None:
+        self.id = source.id
+        self.timeout = timeout
+        self._source = source
+        self._host = host
+        self._memory_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
+        self._idle: deque[Runtime] = deque()
+
+    def open(self, context: WorkerContext) -> LuaSession:
+        """Make a worker's session, with a runtime of its own.
+
+        Raises:
+            WippyQueueError: the function cannot be loaded; the message names the Lua file and the line.
+        """
+        return LuaSession(self, context)
+
+    def call(self, args: Sequence[Any], timeout: float | None = None) -> Any:
+        """Call the function in this thread and return its first value.
+
+        Args:
+            args: plain data: what msgpack has a form for.
+            timeout: seconds, in place of the function's own limit.
+
+        Raises:
+            Invalid: an argument that Lua has no form for.
+            WippyQueueError: what the function raised or returned as its error; ``false`` alone is one too.
+        """
+        try:
+            encoded = msgspec.msgpack.encode(list(args))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Invalid(f"{self.id}: the arguments cannot be handed to Lua: {error}") from error
+        limit = self.timeout if timeout is None else timeout
+        runtime = self._take()
+        try:
+            result = runtime.invoke(len(args), encoded, limit)
+        except BaseException:
+            runtime.spoiled = True
+            raise
+        finally:
+            self._give_back(runtime)
+        if isinstance(result, str):
+            return msgspec.msgpack.decode(result.encode("latin-1"))
+        failure, trace = self.failure(result, runtime, limit)
+        raise _with_trace(failure, trace)
+
+    def make_runtime(self, context: CallContext) -> Runtime:
+        """Make a runtime with the function loaded, or raise what is wrong with it."""
+        runtime = Runtime(context, self._memory_limit)
+        failure = runtime.load(self._source, _LOAD_TIMEOUT)
+        if failure is None:
+            return runtime
+        error, trace = self.failure(failure, runtime, _LOAD_TIMEOUT)
+        runtime.close()
+        if error.kind is Kind.UNKNOWN:
+            error = Invalid(f"{self.id}: {error.message}", details=error.details)
+        raise _with_trace(error, trace)
+
+    def is_worn(self, runtime: Runtime) -> bool:
+        """Whether the runtime is to be replaced before its next call."""
+        recycle_after = self._host.recycle_after
+        return runtime.spoiled or 0 < recycle_after < runtime.calls
+
+    def new_context(self, worker: WorkerContext | None) -> CallContext:
+        cancel = threading.Event() if worker is None else worker.cancel
+        return CallContext(host=self._host, function=self.id, worker=worker, cancel=cancel)
+
+    def failure(self, result: Failure, runtime: Runtime, timeout: float | None) -> tuple[WippyQueueError, str]:
+        """Return the error of a call that failed, and its trace."""
+        code = result[0]
+        if code == KILLED:
+            if runtime.killed:
+                return Canceled(f"{self.id}: the handler was ended, for its consumer stops"), ""
+            return Timeout(f"{self.id}: the handler exceeded its time limit of {timeout:g} s"), ""
+        if code == MEMORY:
+            limit = f"{self._memory_limit / (1 << 20):g} MiB"
+            return Internal(f"{self.id}: the handler exceeded its memory limit of {limit}"), ""
+        return error_from(result), readable(result[5].encode("latin-1"))
+
+    def _take(self) -> Runtime:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.make_runtime(self.new_context(None))
+
+    def _give_back(self, runtime: Runtime) -> None:
+        if self.is_worn(runtime) or len(self._idle) >= _IDLE_RUNTIMES:
+            runtime.close()
+        else:
+            self._idle.append(runtime)
+
+
+class LuaSession:
+    """One worker's runtime; it is replaced when a kill, a lack of memory or its age has spoiled it."""
+
+    def __init__(self, function: LuaFunction, worker: WorkerContext) -> None:
+        self._function = function
+        self._timeout = function.timeout
+        self._context = function.new_context(worker)
+        self._runtime = function.make_runtime(self._context)
+
+    def handle(self, delivery: Delivery) -> Outcome:
+        if self._function.is_worn(self._runtime):
+            try:
+                self._renew()
+            except WippyQueueError as error:
+                return Outcome(error=error)
+        message, context = delivery.message, self._context
+        context.delivery, context.canceled = delivery, False
+        try:
+            result = self._runtime.handle(_ENCODINGS[message.encoding], message.body, self._timeout)
+        finally:
+            context.delivery = None
+        return ACK if result is None else self._outcome(delivery, result)
+
+    def kill(self) -> None:
+        """End the handler that runs now, from any thread; what is stuck in one call of C goes on until that returns."""
+        self._runtime.kill()
+
+    def close(self) -> None:
+        self._runtime.close()
+
+    def _renew(self) -> None:
+        self._runtime.close()
+        self._runtime = self._function.make_runtime(self._context)
+
+    def _outcome(self, delivery: Delivery, result: Failure) -> Outcome:
+        if result[0] == UNDECODABLE:
+            message, why = delivery.message, readable(result[1].encode("latin-1"))
+            error = Invalid(f"message {message.id}: the body is no {message.encoding}: {why}")
+            return Outcome(error=error, undecodable=True)
+        failure, trace = self._function.failure(result, self._runtime, self._timeout)
+        return Outcome(error=failure, trace=trace, canceled=self._context.canceled)
+
+
+def _with_trace(error: WippyQueueError, trace: str) -> WippyQueueError:
+    if trace:
+        error.add_note(f"Lua stack:\n{trace}")
+    return error
+
+
+def check_source(source: Source, host: Host) -> list[Problem]:
+    """Compile a function or a library without running it; return what is wrong with it."""
+    why = host.chunks.check(source.text, source.name)
+    if why is None:
+        return []
+    return [Problem(why, entry=source.id, path="source")]

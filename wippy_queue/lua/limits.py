@@ -1,0 +1,208 @@
+"""Ending a handler that runs too long: the hook that kills, and the thread that watches deadlines."""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import itertools
+import logging
+import math
+import threading
+import time
+from typing import Final, Literal, Protocol
+
+from lupa import lua54
+
+HookMode = Literal["async", "count", "off"]
+
+COUNT: Final = 10_000  # instructions between two looks at the clock in hook mode "count"
+
+_MASK_COUNT: Final = 8  # LUA_MASKCOUNT
+_IDLE: Final = 10.0  # seconds without a deadline after which the watchdog's thread ends
+_FIRST_RETRY: Final = 0.01  # seconds until a hook that seems to have got lost is armed again; doubles up to
+_LAST_RETRY: Final = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class HookLibrary:
+    """Lua's own functions for hooks, called by address.
+
+    A count hook that is always there makes CPU loops more than twice as slow. ``lua_sethook`` may be called while
+    another thread runs the state (Lua's `ldebug.c` says so), so the hook is set at the moment of the kill and a
+    handler that keeps its limits pays nothing.
+    """
+
+    def __init__(self) -> None:
+        library = ctypes.PyDLL(lua54.__file__)
+        self._get = library.lua_gethook
+        self._get.restype = ctypes.c_void_p
+        self._get.argtypes = [ctypes.c_void_p]
+        self._set = library.lua_sethook
+        self._set.restype = None
+        self._set.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+
+    @classmethod
+    def load(cls) -> HookLibrary | None:
+        """Return the functions, or None where lupa was built without exporting them."""
+        try:
+            return cls()
+        except (AttributeError, OSError):
+            return None
+
+    def attach(self, state: int) -> AsyncHook:
+        """Take the hook that ``debug.sethook`` has installed out of a state, ready to be armed."""
+        hook = self._get(state)
+        self._set(state, None, 0, 0)
+        return AsyncHook(self, state, hook)
+
+    def set(self, state: int, hook: int) -> None:
+        self._set(state, hook, _MASK_COUNT, 1)
+
+
+class AsyncHook:
+    """The hook of one Lua state; ``arm`` from any thread while the state is open."""
+
+    __slots__ = ("_hook", "_library", "_state")
+
+    def __init__(self, library: HookLibrary, state: int, hook: int) -> None:
+        self._library = library
+        self._state = state
+        self._hook = hook
+
+    def arm(self) -> None:
+        """Make the state call its hook at each instruction from now on."""
+        self._library.set(self._state, self._hook)
+
+
+class Watched(Protocol):
+    """Something with a deadline."""
+
+    def overdue(self, now: float) -> float | None:
+        """Act on a deadline that has passed; return when to look again (monotonic seconds), None for never."""
+
+
+class Watchdog:
+    """One thread that looks at whatever is due; it starts with the first deadline and ends when idle.
+
+    Thread safety: ``watch`` from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition(threading.Lock())
+        self._heap: list[tuple[float, int, Watched]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, target: Watched, at: float) -> None:
+        """Call ``target.overdue`` at the monotonic time ``at``."""
+        with self._condition:
+            heapq.heappush(self._heap, (at, next(self._order), target))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="wippy-queue-lua-watchdog", daemon=True)
+                self._thread.start()
+            elif self._heap[0][0] == at:
+                self._condition.notify()
+
+    def _run(self) -> None:
+        while (target := self._next()) is not None:
+            try:
+                again = target.overdue(time.monotonic())
+                if again is not None:
+                    self.watch(target, again)
+            except Exception:
+                _logger.exception("the watchdog could not end a Lua handler")
+            del target  # a runtime must not live on in this frame while the thread waits
+
+    def _next(self) -> Watched | None:
+        """Wait for the next one that is due; None: nothing was, for a while, and the thread is to end."""
+        with self._condition:
+            while True:
+                if not self._heap:
+                    if not self._condition.wait(_IDLE) and not self._heap:
+                        self._thread = None
+                        return None
+                    continue
+                wait = self._heap[0][0] - time.monotonic()
+                if wait <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._condition.wait(min(wait, threading.TIMEOUT_MAX))
+
+
+class Deadline:
+    """The time limit of the calls of one runtime, and the switch that ends the one that runs.
+
+    Thread safety: ``start`` and ``stop`` on the thread that runs the calls, everything else from any thread.
+    """
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._hook: AsyncHook | None = None  # None: a count hook, or nothing, asks `is_over` now and then
+        self._lock = threading.Lock()
+        self._watched_at = math.inf  # when the watchdog looks here next
+        self._retry = _FIRST_RETRY
+        self._running = False
+        self.at = math.inf  # monotonic seconds
+        self.expired = False
+        self.killed = False
+
+    def attach(self, hook: AsyncHook) -> None:
+        """Take the hook of the runtime's state, before the first call."""
+        self._hook = hook
+
+    def start(self, timeout: float | None) -> bool:
+        """A call begins, which may take ``timeout`` seconds; False: it must not, for the runtime was killed."""
+        self._running = True  # before `killed` is read: `kill` writes and reads them in the other order
+        if self.killed:
+            return False
+        if timeout is not None:
+            self.at = time.monotonic() + timeout
+            if self._hook is not None and self.at < self._watched_at:
+                self._watched_at = self.at
+                self._watchdog.watch(self, self.at)
+        return True
+
+    def stop(self) -> None:
+        """The call has ended."""
+        self._running = False
+        if self.at != math.inf:
+            with self._lock:  # a deadline that is being acted on is this call's, never the next one's
+                self.at = math.inf
+
+    def kill(self) -> None:
+        """End the call that runs."""
+        with self._lock:
+            self.killed = True
+            if self._hook is None or not self._running:
+                return
+            self._hook.arm()
+        self._watchdog.watch(self, time.monotonic() + _FIRST_RETRY)
+
+    def detach(self) -> None:
+        """The Lua state is about to be closed: never touch it again."""
+        with self._lock:
+            self._hook = None
+
+    def is_over(self) -> bool:
+        """Say whether the call must end."""
+        if self.killed or self.expired:
+            return True
+        if self.at != math.inf and time.monotonic() >= self.at:
+            self.expired = True
+            return True
+        return False
+
+    def overdue(self, now: float) -> float | None:
+        with self._lock:
+            self._watched_at = math.inf  # before `at` is read: `start` writes and reads them in the other order
+            if self._hook is None or not self._running:
+                return None
+            if self.killed or now >= self.at:
+                self.expired = not self.killed
+                self._hook.arm()
+                self._retry = min(self._retry * 2, _LAST_RETRY)
+                return now + self._retry
+            if self.at == math.inf:
+                return None
+            self._watched_at = self.at
+            return self.at

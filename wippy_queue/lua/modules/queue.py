@@ -1,0 +1,85 @@
+"""Publishing, and the message in hand, for handlers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from wippy_queue.delivery import Delivery
+from wippy_queue.errors import Canceled, Internal, Invalid, NotFound, PermissionDenied, WippyQueueError
+from wippy_queue.handler import ACK, Outcome
+from wippy_queue.lua.convert import readable, text
+from wippy_queue.lua.host import CallContext
+from wippy_queue.message import Encoding
+
+_PASSED_ON: Final = (Invalid, PermissionDenied, Canceled)  # anything else is the queue's fault, not the caller's
+
+_logger = logging.getLogger(__name__)
+
+
+def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
+    host = context.host
+
+    def encoding(queue_id: bytes) -> str:
+        found: Encoding = _ask(lambda: host.queue_encoding(text(queue_id)))
+        return found
+
+    def publish(queue_id: bytes, body: bytes, encoding: bytes, headers: bytes | None, dropped: bytes | None) -> bool:
+        if dropped is not None:
+            fields = {"function": context.function, "queue": readable(queue_id), "headers": readable(dropped)}
+            _logger.warning("headers that are no text, finite number or boolean were dropped", extra={"fields": fields})
+        decoded = {} if headers is None else msgspec.json.decode(headers)
+        how = cast("Encoding", encoding.decode())
+        _ask(lambda: host.publish(text(queue_id), body, how, decoded, context.cancel, context.deadline))
+        return True
+
+    def info(queue_id: bytes) -> tuple[int | None, ...]:
+        found = _ask(lambda: host.info(text(queue_id)))
+        return found.message_count, found.ready, found.in_flight, found.delayed, found.consumer_count
+
+    def message_id() -> str:
+        return _in_hand(context).message.id
+
+    def headers() -> bytes:
+        return msgspec.json.encode(_in_hand(context).message.all_headers())
+
+    def settle(ack: bool) -> bool:
+        delivery, worker = _in_hand(context), context.worker
+        if worker is None:
+            raise Invalid("a message can be settled inside the handler of a consumer only")
+        if worker.auto_ack:
+            raise Invalid("the consumer has auto_ack: true, its messages are acked before the handler starts")
+        outcome = ACK if ack else Outcome(error=WippyQueueError("the handler called msg:nack()"))
+        if not worker.settle(delivery, outcome):
+            raise Invalid(f"message {delivery.message.id} is settled already")
+        return True
+
+    return {
+        "encoding": encoding,
+        "publish": publish,
+        "info": info,
+        "id": message_id,
+        "headers": headers,
+        "settle": settle,
+    }
+
+
+def _in_hand(context: CallContext) -> Delivery:
+    if context.delivery is None:
+        raise Invalid("there is no message: queue.message() works inside the handler of a consumer")
+    return context.delivery
+
+
+def _ask(call: Callable[[], Any]) -> Any:
+    """Call the engine; errors get the kinds that handlers know from the queue module of Wippy."""
+    try:
+        return call()
+    except _PASSED_ON:
+        raise
+    except NotFound as error:
+        raise Internal(error.message, retryable=False, details=error.details) from error
+    except WippyQueueError as error:
+        raise Internal(error.message, retryable=True, details=error.details) from error

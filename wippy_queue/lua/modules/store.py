@@ -1,0 +1,77 @@
+"""What the `store` module of Lua asks Python for; values stay the bytes that Lua made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from wippy_queue.lua.convert import text
+from wippy_queue.store import Store, StoreEntry
+
+if TYPE_CHECKING:
+    from wippy_queue.lua.host import CallContext
+
+
+def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
+    """Return the functions that store.lua calls; all but ``open`` get a key or options that Lua has checked."""
+
+    def store(store_id: bytes) -> Store:
+        return cast(Store, context.host.store(text(store_id)))
+
+    def set_(store_id: bytes, key: bytes, value: bytes, ttl: float) -> bool:
+        store(store_id).put(text(key), value, ttl=ttl)
+        return True
+
+    def put(
+        store_id: bytes, key: bytes, value: bytes, ttl: float, only_if_absent: bool, if_version: bytes | None
+    ) -> bytes:
+        entry = store(store_id).put(
+            text(key),
+            value,
+            ttl=ttl,
+            only_if_absent=only_if_absent,
+            if_version=None if if_version is None else int(if_version),
+        )
+        return msgspec.msgpack.encode(_plain(entry))
+
+    def list_(store_id: bytes, prefix: bytes, limit: int, after: bytes | None) -> bytes:
+        page = store(store_id).list(text(prefix), limit=limit, after=None if after is None else text(after))
+        items = [_plain(entry) for entry in page.entries]
+        return msgspec.msgpack.encode({"items": items, "cursor": page.cursor or "", "has_more": page.cursor is not None})
+
+    def info(store_id: bytes) -> bytes:
+        found = store(store_id).info()
+        return msgspec.msgpack.encode(
+            {
+                "id": text(store_id),
+                "backend": found.backend,
+                "consistency": "linearizable",
+                "durable": found.durable,
+                "list": True,
+                "versioned": True,
+                "conditional_put": True,
+                "ttl": True,
+                "entries": found.entries,
+                "max_size": found.max_size,
+            }
+        )
+
+    return {
+        "open": lambda store_id: store(store_id) is not None,
+        "get": lambda store_id, key: store(store_id).get(text(key)).value,
+        "entry": lambda store_id, key: msgspec.msgpack.encode(_plain(store(store_id).get(text(key)))),
+        "has": lambda store_id, key: store(store_id).has(text(key)),
+        "delete": lambda store_id, key: store(store_id).delete(text(key)),
+        "set": set_,
+        "put": put,
+        "list": list_,
+        "info": info,
+    }
+
+
+def _plain(entry: StoreEntry) -> dict[str, Any]:
+    """Return an entry as Lua gets it: its version as text, and the value spliced in as it is."""
+    plain = {"key": entry.key, "value": msgspec.Raw(entry.value), "version": str(entry.version)}
+    return plain if entry.expires_at is None else {**plain, "expires_at": entry.expires_at}

@@ -1,0 +1,298 @@
+"""One sandboxed Lua state: making it, loading a function into it, and calling that under limits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from lupa import lua54
+
+from wippy_queue.errors import Internal, Kind, NotFound, WippyQueueError
+from wippy_queue.ids import EntryId
+from wippy_queue.lua.convert import kind_from_lua, kind_to_lua, outgoing, readable
+from wippy_queue.lua.host import CallContext, Source
+from wippy_queue.lua.limits import COUNT, Deadline
+from wippy_queue.lua.modules import NAMES
+
+# What a call gives: None when all went well, else one of these codes and what belongs to it.
+FAILED: Final = 1
+UNDECODABLE: Final = 2
+KILLED: Final = 3
+MEMORY: Final = 4
+
+Failure = tuple[Any, ...]
+
+_SLACK: Final = 65_536  # bytes beside the budget, so that Lua can report that it is spent
+_ROOM: Final = 4096  # bytes that must be free before a callback returns: a failing push would take the process down
+
+_logger = logging.getLogger(__name__)
+
+
+def _deny(*_: object) -> Any:
+    raise AttributeError("Python objects are closed to Lua")
+
+
+class Runtime:
+    """A Lua state of its own for one function.
+
+    Args:
+        context: who calls; the modules' Python functions read it.
+        memory_limit: bytes that one call may use on top of what is there when it begins; None: no limit.
+
+    Thread safety: one thread at a time, but ``kill`` from any.
+    """
+
+    def __init__(self, context: CallContext, memory_limit: int | None = None) -> None:
+        host = context.host
+        self.context = context
+        self.calls = 0
+        self.spoiled = False  # by a kill or for lack of memory: to be replaced
+        self._budget = memory_limit
+        self._interrupt: BaseException | None = None
+        self._lua = lua = lua54.LuaRuntime(
+            encoding="latin-1",
+            register_eval=False,
+            register_builtins=False,
+            unpack_returned_tuples=True,
+            attribute_handlers=(_deny, _deny),
+            max_memory=0,
+        )
+        self._deadline = Deadline(host.watchdog)
+        hooks = host.hooks
+        count = 0 if hooks is not None or host.hook_mode == "off" else COUNT
+        (self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke, state) = (
+            lua.execute(
+                host.chunks.get("bootstrap.lua"),
+                self._deadline.is_over,
+                self._guard(lambda path: host.chunks.get(path.decode())),
+                count,
+                host.chunks.get("errors.lua"),
+                mode="b",
+            )
+        )
+        if hooks is not None:
+            self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
+        self._load_module("logger")  # print needs it
+        self._base = lua.get_memory_used()
+
+    def load(self, source: Source, timeout: float | None = None) -> Failure | None:
+        """Load the function's chunk with its modules and libraries; return None or what went wrong.
+
+        Raises:
+            NotFound: it names a module or a library that does not exist.
+        """
+        units = {source.id: source}
+        self._collect(source, units)
+        for name in sorted({name for unit in units.values() for name in unit.modules} - {"errors", "logger"}):
+            self._load_module(name)
+        for unit in units.values():
+            imports = " ".join(f"{alias} {target}" for alias, target in unit.imports.items())
+            self._define(*_bytes(unit.id, unit.text, unit.name, " ".join(unit.modules), imports))
+        method = None if source.method is None else source.method.encode()
+        failure: Failure | None = self._call(self._start, source.id.encode(), method, size=0, timeout=timeout)
+        self._base = self._lua.get_memory_used()
+        return failure
+
+    def handle(self, encoding: int, body: bytes, timeout: float | None = None) -> Failure | None:
+        """Run the handler for a message; ``encoding`` is 0 for JSON, 1 for msgpack, 2 for bytes as they are."""
+        result: Failure | None = self._call(self._handle, encoding, body, size=len(body), timeout=timeout)
+        return result
+
+    def invoke(self, count: int, arguments: bytes, timeout: float | None = None) -> str | Failure:
+        """Run the handler with ``count`` arguments from a msgpack array; return msgpack in latin-1, or the failure."""
+        result: str | Failure = self._call(self._invoke, count, arguments, size=len(arguments), timeout=timeout)
+        return result
+
+    def kill(self) -> None:
+        """End the call that runs now, from any thread; harmless when none runs."""
+        self.spoiled = True
+        self._deadline.kill()
+
+    @property
+    def killed(self) -> bool:
+        return self._deadline.killed
+
+    def close(self) -> None:
+        """Let go of the Lua state; only when no call runs."""
+        self._deadline.detach()
+        self.spoiled = True
+        del self._lua, self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke
+
+    # The call.
+
+    def _call(self, function: Any, first: Any, second: Any, *, size: int, timeout: float | None) -> Any:
+        lua, deadline = self._lua, self._deadline
+        self.calls += 1
+        if not deadline.start(timeout):
+            return (KILLED,)
+        if timeout is not None:
+            self.context.deadline = deadline.at
+        try:
+            if self._budget is not None:
+                lua.set_max_memory(self._allowance(size))
+            result = function(first, second)
+        except lua54.LuaError as error:  # outside the bootstrap's own net
+            result = self._uncaught(error)
+        finally:
+            if self._budget is not None:
+                lua.set_max_memory(0)
+            deadline.stop()
+            if timeout is not None:
+                self.context.deadline = math.inf
+        if result is None and not deadline.expired:
+            return None
+        return self._ended(result)
+
+    def _uncaught(self, error: lua54.LuaError) -> tuple[Any, ...]:
+        """Say what a Lua error means that got past the bootstrap: the end of the call, or no memory to report in."""
+        if self._deadline.is_over():
+            return (KILLED,)
+        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+            return (MEMORY,)
+        return (FAILED, Kind.INTERNAL.value, str(error), None, None, "")
+
+    def _ended(self, result: Any) -> Any:
+        if type(result) is int:
+            result = (result,)
+        if self._deadline.expired or self._deadline.killed or (type(result) is tuple and result[0] in {KILLED, MEMORY}):
+            self.spoiled = True
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
+        return result
+
+    def _allowance(self, size: int) -> int:
+        """Return the memory limit of a call, in the state's own terms.
+
+        It is relative to what is in use, for an argument that does not fit aborts the process.
+        """
+        budget = self._budget or 0
+        used: int = self._lua.get_memory_used()
+        if used > self._base + budget:  # what calls leave behind counts against the budget as soon as it fills it
+            self._lua.gccollect()
+            used = self._lua.get_memory_used()
+            if used > self._base + budget:
+                self.spoiled = True
+        return used + budget + 2 * size + _SLACK
+
+    # Python functions for Lua.
+
+    def _guard(self, function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+        """Wrap a function so that nothing but flat scalars gets back to Lua, and nothing that does not fit.
+
+        An exception, or a result that Lua has no room for, would leave Lua by a long jump over lupa's frames, and the
+        interpreter lock with it.
+        """
+
+        def guarded(*arguments: Any) -> tuple[Any, ...]:
+            try:
+                if self._deadline.is_over():
+                    return (None,)
+                try:
+                    result = function(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
+                    flat = (True, *map(outgoing, result)) if type(result) is tuple else (True, outgoing(result))
+                except WippyQueueError as error:
+                    if error.kind is Kind.CANCELED:
+                        self.context.canceled = True
+                    flat = _failure(error)
+                except Exception as error:
+                    _logger.exception(
+                        "a Python function that Lua called has failed",
+                        extra={"fields": {"function": self.context.function}},
+                    )
+                    flat = _failure(Internal(f"{type(error).__name__}: {error}"))
+                if self._deadline.is_over():
+                    return (None,)
+                return flat if self._has_room(flat) else (False,)
+            except BaseException as error:  # KeyboardInterrupt in a call on the main thread: raised when Lua has ended
+                self._interrupt = error
+                self._deadline.killed = True
+                return (None,)
+
+        return guarded
+
+    def _has_room(self, values: tuple[Any, ...]) -> bool:
+        lua = self._lua
+        limit = lua.get_max_memory()
+        if not limit:
+            return True
+        need = _ROOM + sum(len(value) + 64 for value in values if type(value) is bytes)
+        if limit - lua.get_memory_used() < need:
+            lua.gccollect()
+        return bool(limit - lua.get_memory_used() >= need)
+
+    # Modules and libraries.
+
+    def _load_module(self, name: str) -> None:
+        foreign = self.context.host.modules.get(name)
+        if foreign is not None:
+            self._install_foreign(name.encode(), *self._pairs(foreign, _plain))
+            return
+        if name not in NAMES:
+            raise NotFound(f"{self.context.function}: there is no module {name!r}")
+        chunks = self.context.host.chunks
+        python = chunks.python(name)
+        functions = {} if python is None else python.functions(self.context)
+        self._install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None))
+
+    def _pairs(
+        self,
+        functions: Mapping[str, Callable[..., Any]],
+        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None,
+    ) -> Iterable[Any]:
+        for name, function in functions.items():
+            yield name.encode()
+            yield self._guard(function if wrap is None else wrap(function))
+
+    def _collect(self, source: Source, units: dict[EntryId, Source]) -> None:
+        for alias, target in source.imports.items():
+            if target in units:
+                continue
+            library = self.context.host.libraries.get(target)
+            if library is None:
+                raise NotFound(f"{source.id}: imports: {alias}: there is no library {target}")
+            units[target] = library
+            self._collect(library, units)
+
+
+def _bytes(*texts: str) -> Iterable[bytes]:
+    return (text.encode() for text in texts)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[[bytes], bytes]:
+    """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""
+
+    def call(arguments: bytes) -> bytes:
+        return msgspec.msgpack.encode(function(*msgspec.msgpack.decode(arguments)))
+
+    return call
+
+
+def _failure(error: WippyQueueError) -> tuple[Any, ...]:
+    """Return an error as the scalars that the bootstrap makes an errors value of."""
+    details = None
+    if error.details:
+        try:
+            details = json.dumps(error.details, default=str).encode()
+        except (TypeError, ValueError):
+            details = None
+    return (False, error.message.encode("utf-8", "replace"), kind_to_lua(error.kind).encode(), error.retryable, details)
+
+
+def error_from(result: tuple[Any, ...]) -> WippyQueueError:
+    """Return the error that a FAILED result describes."""
+    _, kind, message, retryable, details, _ = result
+    decoded: Any = None if details is None else json.loads(readable(details.encode("latin-1")))
+    return WippyQueueError(
+        readable(message.encode("latin-1")),
+        kind=kind_from_lua(kind.encode("latin-1")),
+        retryable=retryable,
+        details=decoded if isinstance(decoded, dict) else {"details": decoded} if decoded else None,
+    )
+
+
+__all__ = ["FAILED", "KILLED", "MEMORY", "UNDECODABLE", "Runtime", "error_from"]

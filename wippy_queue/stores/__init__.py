@@ -1,0 +1,1 @@
+"""Key-value stores; `wippy_queue/store.py` is the contract that they keep."""

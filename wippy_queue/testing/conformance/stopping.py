@@ -1,0 +1,167 @@
+"""Start, stop, and what becomes of messages when a driver stops."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from wippy_queue.delivery import Settlement
+from wippy_queue.driver import Driver
+from wippy_queue.errors import Unavailable
+from wippy_queue.testing.conformance.harness import Harness, Results, ids, message, numbered
+
+
+class Stopping(Harness):
+    def test_start_and_stop_may_be_called_again(self, driver: Driver) -> None:
+        driver.start()
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a")
+        driver.start()
+        assert ids(self.drained(driver, queue, 1)) == ["a"]
+        driver.stop()
+        driver.stop()
+
+    def test_a_driver_that_never_started_can_be_stopped(self) -> None:
+        self.make_driver().stop()
+
+    def test_a_driver_can_be_started_again(self, driver: Driver) -> None:
+        """The supervisor restarts the same object."""
+        queue = self.declared(driver)
+        driver.stop()
+        driver.start()
+        driver.declare(queue)
+        self.publish(driver, queue, "a")
+        assert ids(self.drained(driver, queue, 1)) == ["a"]
+
+    def test_messages_outlive_a_stop_and_a_start(self, driver: Driver) -> None:
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(5), headers={"n": 9})
+        driver = self.restart(driver)
+        driver.declare(queue)
+        received = self.drained(driver, queue, 5)
+        assert sorted(ids(received)) == numbered(5)
+        assert [dict(delivery.message.headers) for delivery in received] == [{"n": 9}] * 5
+
+    def test_delayed_messages_outlive_a_stop_and_wake_whoever_waits_after_the_start(self, driver: Driver) -> None:
+        self.need("delay")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a", delay=2 * self.delay)
+        driver = self.restart(driver)
+        driver.declare(queue)
+        subscription = driver.subscribe(queue, 1)
+        call = self.background(lambda: subscription.receive(1, 10 * self.patience))
+        received = call.result()
+        assert ids(received) == ["a"]
+        self.settle(subscription, received)
+
+    def test_a_stop_with_messages_in_hand_loses_none(self, driver: Driver) -> None:
+        """Some are with the consumer, some on their way to it, some in the queue; nobody had the time to settle."""
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(20))
+        subscription = driver.subscribe(queue, 10)
+        self.receive(subscription, 6)
+        driver = self.restart(driver)
+        driver.declare(queue)
+        received = self.drained(driver, queue, 20)
+        assert sorted(ids(received)) == numbered(20)
+        if self.kind.capabilities.release_at_head and self.kind.capabilities.ordered:
+            assert ids(received) == numbered(20)
+        if self.kind.capabilities.exact_attempts:
+            assert {delivery.message.attempts for delivery in received} == {0}
+
+    def test_what_was_settled_before_the_stop_does_not_come_again(self, driver: Driver) -> None:
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(10))
+        subscription = driver.subscribe(queue, 10)
+        self.settle(subscription, self.receive(subscription, 4))
+        subscription.close()
+        driver = self.restart(driver)
+        driver.declare(queue)
+        self.drained(driver, queue, 6)
+
+    def test_a_settle_that_races_with_the_stop_is_told_the_truth(self, driver: Driver) -> None:
+        """``done(None)`` and the message is gone, or an error and the message is still there."""
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(40))
+        subscription = driver.subscribe(queue, 40)
+        deliveries = self.receive(subscription, 40)
+        results = Results(self.patience)
+
+        def settle() -> None:
+            for delivery in deliveries:
+                delivery.claim()
+                message_id = delivery.message.id
+                subscription.settle(
+                    [Settlement(delivery, done=lambda error, key=message_id: results.add((key, error)))]  # type: ignore[misc]
+                )
+
+        call = self.background(settle)
+        results.wait(1)
+        driver = self.restart(driver)
+        call.result()
+        outcome = dict(results.wait(40))
+        assert len(outcome) == len(results.items) == 40
+        driver.declare(queue)
+        lost = sorted(message_id for message_id, error in outcome.items() if error is not None)
+        assert sorted(ids(self.drained(driver, queue, len(lost)))) == lost
+
+    def test_a_stop_ends_a_waiting_receive(self, driver: Driver) -> None:
+        queue = self.declared(driver)
+        subscription = driver.subscribe(queue, 1)
+
+        def receive() -> list[object]:
+            try:
+                return list(subscription.receive(1, 10 * self.patience))
+            except Unavailable:
+                return []  # deaf for good, and it says so
+
+        call = self.background(receive)
+        assert call.waits(self.moment)
+        driver.stop()
+        assert call.result() == []
+
+    def test_subscriptions_can_be_closed_after_the_stop(self, driver: Driver) -> None:
+        subscription = driver.subscribe(self.declared(driver), 1)
+        driver.stop()
+        subscription.cancel()
+        subscription.close()
+
+    def test_what_a_publish_returned_from_is_there_after_a_stop_meanwhile(self, driver: Driver) -> None:
+        """Threads publish while the driver stops: each call returned or raised Unavailable, and what returned is kept."""
+        queue = self.declared(driver)
+        stored = Results(self.patience)
+        tried = Results(self.patience)
+
+        def publish(thread: int) -> None:
+            number = 0
+            while True:
+                batch = [message(f"{thread}-{number + part}") for part in range(2)]
+                number += 2
+                for one in batch:
+                    tried.add(one.id)
+                try:
+                    driver.publish(queue, batch, self.patience)
+                except Unavailable as error:
+                    for message_id in error.details.get("accepted", ()):
+                        stored.add(message_id)
+                    return
+                for one in batch:
+                    stored.add(one.id)
+
+        calls = [self.background(lambda thread=thread: publish(thread)) for thread in range(4)]  # type: ignore[misc]
+        stored.wait(50)
+        driver.stop()
+        for call in calls:
+            call.result()
+        with pytest.raises(Unavailable):
+            driver.publish(queue, [message("late")], self.patience)
+        driver = self.restart(driver)
+        driver.declare(queue)
+        subscription = driver.subscribe(queue, len(tried.items) + 1)
+        received: Counter[str] = Counter()
+        while set(stored.items) - set(received):
+            received.update(ids(self.receive(subscription)))
+        received.update(ids(subscription.receive(len(tried.items), self.moment)))
+        assert max(received.values()) == 1
+        assert set(received) <= set(tried.items)
