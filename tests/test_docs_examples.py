@@ -59,18 +59,11 @@ def _page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], folder: Path, *, stderr: int = subprocess.STDOUT) -> subprocess.CompletedProcess[str]:
     # Wide, so that nothing is folded; no colours; the package of this checkout.
     env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     return subprocess.run(
-        command,
-        cwd=folder,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-        check=False,
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=100, check=False
     )
 
 
@@ -113,8 +106,8 @@ def test_the_marked_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text, encoding="utf-8")
         elif kind == "run":
-            done = _run([sys.executable, "-c", block.text], tmp_path)
-            assert done.returncode == 0, f"{where}:\n{done.stdout}"
+            done = _run([sys.executable, "-c", block.text], tmp_path, stderr=subprocess.PIPE)
+            assert done.returncode == 0, f"{where}:\n{done.stdout}{done.stderr}"
             output = done.stdout
         elif kind == "output":
             assert output is not None, f"{where}: nothing has run before"

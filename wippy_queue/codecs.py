@@ -55,11 +55,11 @@ def decode_body(message: Message) -> Any:
 
 
 def _is_plain(value: Any, binary: bool, depth: int) -> bool:
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
-        return -(2**63) <= value < 2**63
+        return bool(-(2**63) <= value < 2**63)
     if kind is float:
         return math.isfinite(value)
     if depth == 0:

@@ -12,10 +12,10 @@ import attrs
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Driver
-from wippy_queue.errors import Canceled, StopReport
+from wippy_queue.errors import Canceled, StopReport, Unavailable
 from wippy_queue.events import Event, WorkerDied
 from wippy_queue.flow.burial import Burial
-from wippy_queue.flow.feeder import Feeder
+from wippy_queue.flow.feeder import RECEIVE_TIMEOUT, Feeder
 from wippy_queue.flow.pool import WorkerPool
 from wippy_queue.flow.prefetch import PrefetchBuffer
 from wippy_queue.flow.settle import Settler
@@ -24,6 +24,7 @@ from wippy_queue.handler import Handler, WorkerContext
 from wippy_queue.ids import EntryId
 from wippy_queue.queues import Queue, RetryPolicy
 
+_DEAF_AFTER: Final = 3 * RECEIVE_TIMEOUT  # seconds
 _FEEDER_GRACE: Final = 1.0  # seconds of a stop that a feeder may take at most to come back from its driver
 
 
@@ -40,6 +41,7 @@ class ConsumerSpec:
     concurrency: int = 1
     prefetch: int = 10
     auto_ack: bool = False
+    exact_counts: bool = True  # of the driver: what it says to be ready can be received
 
 
 class Consumer:
@@ -84,12 +86,11 @@ class Consumer:
         return life is not None and any(worker.thread_id == thread_id for worker in life.workers)
 
     def check(self) -> None:
-        """Raise when the feeder should have heard from its driver and has not: alive, but deaf."""
-
-    def deaf_for(self) -> float:
-        """Return for how many seconds the feeder has been waiting for an answer of its driver; 0 when it is not."""
+        """Raise when the feeder has been waiting for its driver for much longer than it asked to: alive, but deaf."""
         life = self._life
-        return 0.0 if life is None else life.deaf_for()
+        since = None if life is None else life.feeder.asking_since
+        if since is not None and time.monotonic() - since > _DEAF_AFTER:
+            raise Unavailable(f"{self.spec.id}: its driver has not answered for {time.monotonic() - since:.0f} s")
 
 
 class _Life:
@@ -123,8 +124,9 @@ class _Life:
             cancel=self._cancel,
             emit=emit,
         )
-        self._feeder = Feeder(self._subscription, self._buffer, partial(self._died, f"{spec.id}-feeder"))
-        self._feeder_thread = threading.Thread(target=self._feeder.run, name=f"{spec.id}-feeder", daemon=True)
+        died = partial(self._died, f"{spec.id}-feeder")
+        self.feeder = Feeder(self._subscription, self._buffer, self._ready_messages, died)
+        self._feeder_thread = threading.Thread(target=self.feeder.run, name=f"{spec.id}-feeder", daemon=True)
         self._pool = WorkerPool(spec.concurrency, f"{spec.id}-worker")
         self.workers = [self._worker(index, handler) for index in range(spec.concurrency)]
 
@@ -177,9 +179,11 @@ class _Life:
         self._emit(WorkerDied(consumer=self._spec.id, thread=thread, error=f"{type(error).__name__}: {error}"))
         self._on_failure(error)
 
-    def deaf_for(self) -> float:
-        since = self._feeder.asking_since
-        return 0.0 if since is None else time.monotonic() - since
+    def _ready_messages(self) -> int:
+        """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
+        if not self._spec.exact_counts or self._cancel.is_set():
+            return 0
+        return self._spec.driver.info(self._spec.queue).ready or 0
 
     def stop(self, timeout: float) -> StopReport:
         """Stop in an order in which nothing is lost and nothing repeats.
@@ -192,15 +196,15 @@ class _Life:
             waiting = self._subscription.cancel()
             buffered = self._buffer.close()
             self._cancel.set()
-            running = [(worker, worker.current) for worker in self.workers if worker.current is not None]
+            running = [delivery for worker in self.workers if (delivery := worker.current) is not None]
             handed_back = self._settler.release(buffered)
             if self._feeder_thread.is_alive():
                 self._feeder_thread.join(max(0.0, min(deadline - time.monotonic(), _FEEDER_GRACE)))
-            handed_back += self._settler.release(self._feeder.left_over + waiting)
+            handed_back += self._settler.release(self.feeder.left_over + waiting)
             abandoned: list[Delivery] = []
             if not self._pool.wait(deadline):
                 abandoned = self._cut()
-            finished = [d for _, d in running if d is not None and d not in abandoned]
+            finished = [delivery for delivery in running if delivery not in abandoned]
         finally:
             self._pool.shutdown()
             self._subscription.close()

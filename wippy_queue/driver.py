@@ -1,7 +1,7 @@
 """CONTRACT of a driver: the backend that holds the messages.
 
 A driver is batch-shaped, for settling one message at a time is the bottleneck on every backend that was measured.
-`drivers/memory.py` is the one to read first; `wippy_queue.testing` holds the conformance suite that every driver passes.
+`drivers/memory/` is the one to read first; `wippy_queue.testing` has the conformance suite that every driver passes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Capabilities:
     release_at_head: bool = True
     idempotent_publish: bool = False  # a repeated message id is a no-op
     ordered: bool = True
+    exact_counts: bool = True  # info() tells what is there now, and what is ready can be received
     leases: bool = False
 
 
@@ -71,7 +72,7 @@ class Subscription(Protocol):
     """One consumer's share of a queue."""
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Wait up to ``timeout`` seconds for messages; the feeder thread only. Raises Unavailable when deaf for good."""
+        """Wait up to ``timeout`` seconds for messages; one thread at a time. Raises Unavailable when deaf for good."""
 
     def begin(self, delivery: Delivery) -> bool:
         """A handler is about to start. False: the lease or the connection is gone, do not run it. Any thread, cheap."""

@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 import attrs
 
 from wippy_queue import entries
+from wippy_queue.deadletters import DeadLetters
 from wippy_queue.drivers import DRIVER_KINDS
 from wippy_queue.errors import Conflict, Invalid, NotFound, ShutdownTimeout, StopReport, Timeout
 from wippy_queue.events import Event
@@ -23,7 +24,8 @@ from wippy_queue.ids import EntryId
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Message
 from wippy_queue.queues import QueueInfo
-from wippy_queue.supervision import ServiceStatus
+from wippy_queue.suggest import did_you_mean
+from wippy_queue.supervision import Health, ServiceStatus, assess
 from wippy_queue.wiring import Wiring
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -194,6 +196,10 @@ class Engine:
         """Return every service as it stands now."""
         return self._wiring.supervisor.statuses()
 
+    def health(self) -> Health:
+        """Return how the engine is: cheap, and without asking any broker."""
+        return assess(self.services())
+
     def start_service(self, service_id: str, wait: bool = True) -> None:
         """Start one service and what it depends on; see `start`.
 
@@ -354,6 +360,29 @@ class Engine:
         route = self._wiring.publisher.route(queue)
         return route.driver.purge(route.queue)
 
+    def dead_letters(self, queue: str) -> DeadLetters:
+        """Return the dead letters of a queue: to list, show, replay or purge them.
+
+        Args:
+            queue: a dead-letter queue, or a queue that has one, or a queue without one: then it is about the messages
+                that were parked.
+
+        Raises:
+            NotFound: no such queue is declared.
+        """
+        self._check_process()
+        return self._wiring.dead_letters(queue)
+
+    def pause(self, consumer: str, timeout: float | None = None) -> StopReport:
+        """Have a consumer take nothing until `resume`; what it has buffered goes back at once. See `stop_service`."""
+        self._check_consumer(consumer)
+        return self.stop_service(consumer, timeout)
+
+    def resume(self, consumer: str) -> None:
+        """Have a consumer go on after `pause`."""
+        self._check_consumer(consumer)
+        self.start_service(consumer)
+
     # extending
 
     def function(self, function_id: str) -> Callable[[_F], _F]:
@@ -388,6 +417,10 @@ class Engine:
 
     def _services(self) -> list[entries.Service]:
         return [entry for entry in self._application.entries.values() if isinstance(entry, entries.Service)]
+
+    def _check_consumer(self, consumer: str) -> None:
+        if consumer not in self._wiring.consumers:
+            raise NotFound(f"there is no consumer {consumer}{did_you_mean(consumer, self._wiring.consumers)}")
 
     def _in_handler(self) -> bool:
         me = threading.get_ident()

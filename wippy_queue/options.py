@@ -60,8 +60,8 @@ def whole(default: Any = attrs.NOTHING, *, minimum: int = 0, maximum: int | None
 
 
 def _between(minimum: float, maximum: float | None, unit: str) -> Callable[[Any, Any, Any], None]:
-    least = f"{minimum:,.15g}{unit}"
-    allowed = f"{least} or more" if maximum is None else f"from {least} to {maximum:,.15g}{unit}"
+    least = f"{minimum:.15g}{unit}"
+    allowed = f"{least} or more" if maximum is None else f"from {least} to {maximum:.15g}{unit}"
 
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is None:

@@ -13,9 +13,10 @@ import attrs
 
 from wippy_queue import entries
 from wippy_queue.consumer import Consumer, ConsumerSpec
+from wippy_queue.deadletters import DeadLetters
 from wippy_queue.driver import Driver
 from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, StopReport
-from wippy_queue.flow.burial import Burial, Route
+from wippy_queue.flow.burial import Burial, Route, parked_queue
 from wippy_queue.flow.publisher import Publisher
 from wippy_queue.handler import Handler
 from wippy_queue.handlers import PythonFunction
@@ -62,8 +63,8 @@ class Wiring:
         self._lock = threading.Lock()
         self.burial = Burial(self.routes, self.bus.emit)
         self._requires = entries.dependencies(application)
-        kinds = {entry.id: entry.kind for entry in self._of(entries.DriverEntry)}
-        self.publisher = Publisher(self.routes, lambda driver_id: kinds[driver_id].capabilities)
+        self.capabilities = {entry.id: entry.kind.capabilities for entry in self._of(entries.DriverEntry)}
+        self.publisher = Publisher(self.routes, self.capabilities)
         self._add_drivers()
         self._add_stores()
         self._add_consumers()
@@ -124,6 +125,18 @@ class Wiring:
                 pending.extend(self._requires[service_id])
         return found
 
+    def dead_letters(self, queue_id: str) -> DeadLetters:
+        """Return where the dead letters of a queue are: itself, its dead-letter queue, or its parked messages."""
+        route = self.publisher.route(queue_id)
+        buried = {other.queue.dead_letter.queue for other in self.routes.values() if other.queue.dead_letter}
+        if route.queue.id in buried:
+            return DeadLetters(route, self.routes)
+        if route.queue.dead_letter is not None:
+            return DeadLetters(self.routes[route.queue.dead_letter.queue], self.routes)
+        parked = parked_queue(route.queue)
+        route.driver.declare(parked)
+        return DeadLetters(Route(parked, route.driver), self.routes)
+
     # what Python registers
 
     def add_function(self, function_id: EntryId, function: Callable[..., Any]) -> None:
@@ -149,6 +162,7 @@ class Wiring:
                 concurrency=entry.concurrency,
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
+                exact_counts=self.capabilities[route.queue.driver].exact_counts,
             )
             consumer = Consumer(spec, self.burial, self.bus.emit)
             self.consumers[entry.id] = consumer

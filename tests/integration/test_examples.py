@@ -88,5 +88,5 @@ def test_the_shop_takes_good_orders_refuses_the_bad_one_and_sends_its_mails() ->
         [sys.executable, str(EXAMPLES / "orders" / "main.py")], capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("39 mails sent, the first: customer-1@example.com: Order order-1: Thank you.")
-    assert "order refused" in done.stderr
+    assert done.stdout.startswith("39 mails sent, the first: customer-01@example.com: Order order-01: Thank you.")
+    assert "order refused  order=order-40 reason=not_retryable" in done.stderr

@@ -6,8 +6,10 @@ import logging
 import os
 import queue
 import signal
+import socket
 import sys
-from types import FrameType
+import threading
+from typing import Final
 
 import click
 
@@ -17,6 +19,8 @@ from wippy_queue.engine import Engine
 from wippy_queue.errors import ShutdownTimeout
 
 _log = logging.getLogger(__name__)
+
+_STOP: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command
@@ -61,19 +65,27 @@ def run(target: Target, stop_timeout: float | None) -> None:
 def _catch_signals() -> queue.SimpleQueue[signal.Signals]:
     """Return a queue that gets the first signal; the second ends the process where it stands.
 
-    `SimpleQueue.put` may interrupt itself; an `Event` would deadlock when a signal comes while it is being waited for.
+    Python runs signal handlers on the main thread alone, and one that arrives just before that thread blocks waits
+    until it wakes. The wakeup descriptor is written to at once, whatever the main thread does.
     """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
     signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
 
-    def first(number: int, _frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, second)
-        signals.put(signal.Signals(number))
+    def watch() -> None:
+        first = True
+        while True:
+            for number in reader.recv(64):
+                if number not in _STOP:
+                    continue
+                if not first:
+                    os.write(2, b"cut by a second signal\n")
+                    os._exit(128 + number)
+                first = False
+                signals.put(signal.Signals(number))
 
-    def second(number: int, _frame: FrameType | None) -> None:
-        os.write(2, b"cut by a second signal\n")
-        os._exit(128 + number)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, first)
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for number in _STOP:
+        signal.signal(number, lambda _number, _frame: None)  # without a handler nothing is written
     return signals

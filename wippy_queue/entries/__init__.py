@@ -1,7 +1,8 @@
 """An application's YAML to checked values.
 
-`loader.py` finds the files, `yamlfile.py` reads one into `nodes.py` (values with places), `links.py` knows which entries
-there are and where references lead, `build.py` makes them the classes of `kinds.py` with the reader of `fields.py`.
+`loader.py` finds the files, `yamlfile.py` reads one into `nodes.py` (values with places), `links.py` knows which
+entries there are and where references lead, `build.py` makes them the classes of `kinds.py` with the reader of
+`fields.py`.
 """
 
 from __future__ import annotations

@@ -258,9 +258,10 @@ class Builder:
         values["modules"] = tuple(dict.fromkeys(values.get("modules", ())))
         for alias in values.get("imports", ()):
             if alias in values["modules"]:
-                node = item.node.value["imports"]
+                imports = item.node.value["imports"]
+                node = imports.value[alias] if isinstance(imports.value, dict) else imports
                 message = f"{alias!r} is under `modules:` too; give the import another name"
-                self.reader.note(message, item.where.child("imports").child(alias), node.place)
+                self.reader.note(message, item.where.child("imports").child(alias), node.key or node.place)
 
     def _reference(self, metadata: Mapping[str, Any]) -> Parser:
         kinds, late = metadata.get(KINDS, ()), metadata.get(LATE, False)

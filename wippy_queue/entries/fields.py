@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -130,8 +131,10 @@ class Reader:
                     name = field.attribute.alias
                     given[name] = given[name] + value if name in given else value
         for name, field in fields.items():
-            if field.required and (name not in node.value or node.value[name].value is None):
-                failed = self.note(f"the field {name!r} is required", where.child(name), node.place)
+            child = node.value.get(name)
+            if field.required and (child is None or child.value is None):
+                place = node.place if child is None else child.key or child.place
+                failed = self.note(f"the field {name!r} is required", where.child(name), place)
         return given if failed is None else failed
 
     def build(self, cls: type[T], values: Mapping[str, Any], node: Node, where: Where) -> T | Missing:
@@ -147,11 +150,11 @@ class Reader:
         listed = f"; known are {', '.join(known)}" if known else "; none is allowed here"
         return f"unknown field {key!r}{did_you_mean(key, known) or listed}"
 
-    def text(self, node: Node, where: Where) -> str | Missing:
+    def text(self, node: Node, where: Where, *, secret: bool = False) -> str | Missing:
         """Return a text, with its environment variables in place."""
         if not isinstance(node.value, str):
             quote = "; put it in quotes" if isinstance(node.value, (int, float)) else ""
-            return self.note(f"expected text, found {describe(node)}{quote}", where, node.place)
+            return self.note(f"expected text, found {describe(node, secret=secret)}{quote}", where, node.place)
         value, _ = self._scalar(node, where)
         return typing.cast("str | Missing", value)
 
@@ -220,7 +223,7 @@ class Reader:
         if hint is Any or hint is object:
             return self.plain
         if hint is str:
-            return self.text
+            return functools.partial(self.text, secret=secret)
         if hint is bool:
             return self._scalar_of("true or false", secret, to_bool)
         if hint is int:

@@ -28,7 +28,7 @@ from wippy_queue.errors import Invalid, Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.suggest import did_you_mean
 
-_COMPARISONS = 50_000  # of ids, for did-you-mean; enough for any human's mistakes, and no machine's take minutes
+_COMPARISONS = 20_000  # of ids, for did-you-mean; enough for any human's mistakes, and no machine's take minutes
 
 # References without which an entry makes no sense: when they lead to what is left out, it is left out too.
 _NEEDED = {"queue.queue": ("driver",), "queue.consumer": ("queue", "func")}

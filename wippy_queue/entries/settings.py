@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 
 from wippy_queue.entries.fields import Reader
-from wippy_queue.entries.nodes import Node, Where, put
+from wippy_queue.entries.nodes import Node, Where, describe, put
 from wippy_queue.errors import Problem
 from wippy_queue.options import duration, whole
 
@@ -55,7 +55,7 @@ def read_settings(layers: list[tuple[Node, bool]], reader: Reader, warnings: lis
     merged = Node({}, layers[0][0].place) if layers else None
     for layer, lenient in layers:
         if not isinstance(layer.value, dict):
-            reader.note("expected a mapping of settings", Where(), layer.place)
+            reader.note(f"expected a mapping of settings, found {describe(layer)}", Where(), layer.place)
             continue
         for path, node in _flat(layer):
             section, _, name = path.partition(".")

@@ -8,9 +8,11 @@ from typing import Final
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Subscription
+from wippy_queue.errors import Unavailable
 from wippy_queue.flow.prefetch import PrefetchBuffer
 
 RECEIVE_TIMEOUT: Final = 5.0  # seconds; how often an idle feeder shows that it is alive
+_DEAF_AFTER: Final = 3  # receives in a row that bring nothing although something is ready
 
 
 class Feeder:
@@ -20,10 +22,16 @@ class Feeder:
     """
 
     def __init__(
-        self, subscription: Subscription, buffer: PrefetchBuffer, on_failure: Callable[[Exception], None]
+        self,
+        subscription: Subscription,
+        buffer: PrefetchBuffer,
+        waiting: Callable[[], int],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._subscription = subscription
         self._buffer = buffer
+        self._waiting = waiting  # how many messages are ready, as the driver tells
+        self._missed = 0  # how often in a row nothing came although something was ready
         self._on_failure = on_failure
         self.left_over: list[Delivery] = []  # received when the buffer was closed already; valid once run() returned
         self.asking_since: float | None = None  # monotonic; None while it waits for room
@@ -34,7 +42,19 @@ class Feeder:
                 self.asking_since = time.monotonic()
                 deliveries = self._subscription.receive(room, RECEIVE_TIMEOUT)
                 self.asking_since = None
-                if deliveries and not self._buffer.put_many(deliveries):
+                if not deliveries:
+                    self._listen()
+                elif self._buffer.put_many(deliveries):
+                    self._missed = 0
+                else:
                     self.left_over = deliveries
         except Exception as error:
             self._on_failure(error)
+
+    def _listen(self) -> None:
+        """Nothing came: that is as it should be, or this consumer has gone deaf."""
+        self._missed = self._missed + 1 if self._waiting() else 0
+        if self._missed >= _DEAF_AFTER:
+            raise Unavailable(
+                f"nothing was received for {_DEAF_AFTER * RECEIVE_TIMEOUT:g} s although messages are ready"
+            )

@@ -7,6 +7,7 @@ import concurrent.futures.thread
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 
 class WorkerPool:
@@ -32,8 +33,9 @@ class WorkerPool:
     def _start(self, tasks: Sequence[Callable[[], None]]) -> None:
         for index, task in enumerate(tasks):
             self._futures.append(self._executor.submit(self._run, index, task))
+        joined_at_exit: Any = concurrent.futures.thread._threads_queues
         for thread in self._executor._threads:
-            concurrent.futures.thread._threads_queues.pop(thread, None)
+            joined_at_exit.pop(thread, None)
 
     def _run(self, index: int, task: Callable[[], None]) -> None:
         threading.current_thread().name = f"{self._name}-{index}"

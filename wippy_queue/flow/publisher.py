@@ -7,7 +7,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -44,7 +44,7 @@ class Publisher:
     Thread safety: every method may be called from any thread.
     """
 
-    def __init__(self, routes: Mapping[EntryId, Route], capabilities: Callable[[EntryId], Capabilities]) -> None:
+    def __init__(self, routes: Mapping[EntryId, Route], capabilities: Mapping[EntryId, Capabilities]) -> None:
         self._routes = routes
         self._capabilities = capabilities  # by driver id
         self._count = itertools.count(1)
@@ -129,7 +129,7 @@ class Publisher:
         timeout: float,
     ) -> list[str]:
         kept, options = split_headers(headers, options)
-        capabilities = self._capabilities(route.queue.driver)
+        capabilities = self._capabilities[route.queue.driver]
         priority = _check_options(options, kept, capabilities, route)
         now = time.time()
         messages = [
@@ -151,7 +151,7 @@ class Publisher:
 
 
 def split_headers(
-    headers: Mapping[str, Any] | None, options: PublishOptions
+    headers: Mapping[Any, Any] | None, options: PublishOptions
 ) -> tuple[Mapping[str, HeaderValue], PublishOptions]:
     """Check the headers and take out those that are options (``wippy.delay``, ...); explicit options win.
 
@@ -163,7 +163,7 @@ def split_headers(
     kept: dict[str, HeaderValue] = {}
     wanted: dict[str, Any] = {}
     for key, value in headers.items():
-        if not isinstance(key, str) or not key:
+        if type(key) is not str or not key:
             raise Invalid(f"headers: keys must be text, found {key!r}")
         if key == ATTEMPTS or key.startswith(RESERVED_PREFIX):
             raise Invalid(f"headers: {key!r} is written by the engine, publishers may not set it; choose another name")
@@ -182,7 +182,8 @@ def split_headers(
                 f"{did_you_mean(_OPTION_PREFIX + name, [_OPTION_PREFIX + known for known in _OPTION_NAMES])}"
             )
         if getattr(options, name) is None:
-            options = attrs.evolve(options, **{name: _option_value(name, value)})
+            wish: Any = _option_value(name, value)
+            options = attrs.evolve(options, **{name: wish})
     return kept or NO_HEADERS, options
 
 
@@ -220,19 +221,21 @@ def _check_options(
     """Return the priority, after refusing what makes no sense or what the driver cannot do."""
     if options is _NO_OPTIONS and not headers:
         return 0
-    if options.message_id is not None and (not isinstance(options.message_id, str) or not options.message_id):
-        raise Invalid(f"message_id: expected text, found {options.message_id!r}")
-    for name, value, able in (
+    message_id: Any = options.message_id
+    if message_id is not None and (type(message_id) is not str or not message_id):
+        raise Invalid(f"message_id: expected text, found {message_id!r}")
+    values: list[tuple[str, Any, bool]] = [
         ("delay", options.delay, capabilities.delay),
         ("ttl", options.ttl, capabilities.ttl),
-    ):
+    ]
+    for name, value, able in values:
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
             raise Invalid(f"{name}: expected seconds, 0 or more, found {value!r}")
         if not able and value:
             raise _not_able(name, route)
-    priority = options.priority
+    priority: Any = options.priority
     if priority is None:
         asked = headers.get("priority")
         if type(asked) is int and 0 <= asked <= 9 and capabilities.priority:
@@ -242,7 +245,7 @@ def _check_options(
         raise Invalid(f"priority: expected an integer from 0 to 9, found {priority!r}")
     if not capabilities.priority and priority:
         raise _not_able("priority", route)
-    return priority
+    return int(priority)
 
 
 def _not_able(name: str, route: Route) -> Invalid:

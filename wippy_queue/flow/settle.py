@@ -128,7 +128,8 @@ class Settler:
         if decision.verdict == "release":
             self._send(Settlement(delivery, "release", done=self._reporter(delivery)))
             return True
-        failed = attrs.evolve(message, attempts=message.attempts + 1, delay=0.0)
+        started = 0 if outcome.undecodable else 1
+        failed = attrs.evolve(message, attempts=message.attempts + started, delay=0.0)
         if decision.verdict == "bury":
             decision = self._bury(delivery, failed, decision.reason, outcome.error)
         if decision.verdict == "requeue":

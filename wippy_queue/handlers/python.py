@@ -27,8 +27,14 @@ class PythonFunction:
     def open(self, context: WorkerContext) -> PythonSession:
         return PythonSession(self, context)
 
-    def call(self, args: Sequence[Any]) -> Any:
-        """Call it; whatever it raises becomes a WippyQueueError, ``False`` alone too."""
+    def call(self, args: Sequence[Any], timeout: float | None = None) -> Any:
+        """Call it; whatever it raises becomes a WippyQueueError, ``False`` alone too.
+
+        Raises:
+            Invalid: a ``timeout`` is given, which nothing could enforce on Python code.
+        """
+        if timeout is not None:
+            raise Invalid(f"{self.id} is a Python function: a call of it cannot be given a time limit")
         try:
             result = self._function(*args)
         except WippyQueueError:

@@ -4,11 +4,11 @@ local check, fetch, COUNT, errors_chunk = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
-local rawget, rawset, tostring, load = rawget, rawset, tostring, load
+local rawget, rawset, tostring, tonumber, load = rawget, rawset, tostring, tonumber, load
 local getmetatable, setmetatable = getmetatable, setmetatable
 local metatable_of, sethook, gethook, traceback = debug.getmetatable, debug.sethook, debug.gethook, debug.traceback
 local force_metatable, getinfo = debug.setmetatable, debug.getinfo
-local as_function, find, gmatch = python.as_function, string.find, string.gmatch
+local as_function, find, gmatch, gsub = python.as_function, string.find, string.gmatch, string.gsub
 local co_create, co_resume, co_close = coroutine.create, coroutine.resume, coroutine.close
 local clock, main, collect = os.clock, coroutine.running(), collectgarbage
 local char, concat, unpack = string.char, table.concat, table.unpack
@@ -230,16 +230,48 @@ local function copy(t)
   return c
 end
 
-local safe_string = copy(string)
+local safe_string, patterns = copy(string), nil
 safe_string.dump = nil
 
 function safe_string.rep(s, n, sep)
-  if (type(s) == 'string' or type(s) == 'number') and math.type(n) == 'integer' then
+  local times = tonumber(n)
+  if (type(s) == 'string' or type(s) == 'number') and times then
     local unit = #tostring(s) + (sep and #tostring(sep) or 0)
-    if unit == 0 or n <= 0 then return '' end -- repeating nothing is an endless loop in C
-    if n > MAX_STRING // unit then error('string.rep: the result is longer than ' .. MAX_STRING .. ' bytes', 2) end
+    if unit == 0 or times <= 0 then return '' end -- repeating nothing is an endless loop in C
+    if times > MAX_STRING // unit then error('string.rep: the result is longer than ' .. MAX_STRING .. ' bytes', 2) end
   end
   return string.rep(s, n, sep)
+end
+
+-- See patterns.lua, which is loaded by the first call that is worth a thought.
+local SHORT_SUBJECT, SHORT_PATTERN = 64, 8
+
+local function chosen(name, s, p, init, plain)
+  if #s <= SHORT_SUBJECT and #p <= SHORT_PATTERN then return nil end
+  patterns = patterns or trusted(fetch('patterns.lua'), std)
+  return patterns.choose(name, s, p, init, plain)
+end
+
+for _, name in next, { 'find', 'match', 'gmatch' } do
+  local native = string[name]
+  safe_string[name] = function(s, p, init, plain)
+    if type(s) == 'string' and type(p) == 'string' then
+      local slow, from = chosen(name, s, p, init, plain)
+      if slow then return slow(s, p, from) end
+    end
+    return native(s, p, init, plain)
+  end
+end
+
+function safe_string.gsub(s, p, with, ...)
+  if type(s) == 'string' and type(p) == 'string' then
+    local kind = type(with)
+    local slow = chosen('gsub', s, p)
+    if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
+      return slow(s, p, with, ...)
+    end
+  end
+  return gsub(s, p, with, ...)
 end
 
 local string_metatable = metatable_of('')
@@ -298,13 +330,31 @@ globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
 globals.coroutine = seal(safe_coroutine, 'coroutine')
 globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
 
-function globals.pcall(f, ...) return caught(pcall(f, ...)) end
+-- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.
+local function located(e, level)
+  if type(e) ~= 'string' or dead then return e end
+  local raiser = getinfo(level, 'Sf')
+  if not raiser or raiser.what ~= 'C' or raiser.func == error then return e end
+  local caller = getinfo(level + 1, 'Sln')
+  if not caller or caller.short_src ~= '?' then return e end
+  e = gsub(e, "'%?'", "'" .. (caller.name or '?') .. "'", 1)
+  repeat
+    level = level + 1
+    caller = getinfo(level + 1, 'Sl')
+  until not caller or caller.short_src ~= '?'
+  if not caller or caller.currentline < 1 then return e end
+  return caller.short_src .. ':' .. caller.currentline .. ': ' .. e
+end
+
+local function located_here(e) return (located(e, 3)) end -- not a tail call: it would take a level away
+
+function globals.pcall(f, ...) return caught(xpcall(f, located_here, ...)) end
 
 function globals.xpcall(f, handler, ...)
   -- The handler of a handler must not run for the end of the call: it would run inside the hook, with hooks off.
   return caught(xpcall(f, function(e)
     if dead or e == DEAD then return e end
-    return handler(e)
+    return handler((located(e, 3)))
   end, ...))
 end
 
@@ -413,7 +463,7 @@ local is_error, parts_of, readable = lib.errors.is_error, lib.errors.parts, lib.
 
 local function on_error(e)
   if dead or e == DEAD then return DEAD end
-  return { e, traceback('', 2) }
+  return { (located(e, 3)), traceback('', 2) }
 end
 
 local function text_of(v)
@@ -421,6 +471,7 @@ local function text_of(v)
   local mt = metatable_of(v)
   if mt and rawget(mt, '__tostring') then
     local ok, text = pcall(tostring, v)
+    if dead then error(DEAD, 0) end
     if ok then return text end
   end
   return 'error object is a ' .. type_of(v) .. ' value'

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from wippy_queue.errors import Internal, Invalid, Kind
+from typing import Final
+
+from wippy_queue import errors
+from wippy_queue.errors import Internal, Invalid, Kind, WippyQueueError
 
 Scalar = bool | int | float | str | bytes | None
 
+_CLASSES: Final = {
+    error.default_kind.value: error
+    for error in (
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.Invalid,
+        errors.PermissionDenied,
+        errors.Unavailable,
+        errors.Internal,
+        errors.Canceled,
+        errors.Conflict,
+        errors.Timeout,
+        errors.RateLimited,
+    )
+}
 _MIN, _MAX = -(2**63), 2**63
 
 
@@ -46,9 +64,6 @@ def kind_to_lua(kind: Kind) -> str:
     return "" if kind is Kind.UNKNOWN else kind.value
 
 
-def kind_from_lua(kind: bytes) -> Kind:
-    """Return the kind of an error made in Lua; handlers may use kinds that nobody knows."""
-    try:
-        return Kind(kind.decode("utf-8", "replace"))
-    except ValueError:
-        return Kind.UNKNOWN
+def error_of_kind(kind: bytes, message: str) -> WippyQueueError:
+    """Return an error of the class that belongs to a kind of Lua; handlers may use kinds that nobody knows."""
+    return _CLASSES.get(readable(kind), WippyQueueError)(message)

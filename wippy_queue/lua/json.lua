@@ -90,7 +90,8 @@ local MIXED = 'a table has both text keys and others; use 1..n for an array or t
 local function shape(t)
   local mt = getmetatable(t)
   if mt ~= nil then
-    if opaque[mt] then return nil, 'cannot encode a ' .. opaque[mt] end
+    local name = opaque[mt]
+    if name then return nil, 'cannot encode ' .. (find(name, '^[aeiou]') and 'an ' or 'a ') .. name end
     if is_array_mt(mt) then
       local n = length(t)
       for key in next, t do
@@ -184,8 +185,8 @@ end
 local function read_escaped(s, i) -- i: behind the opening quote
   local last = i
   while true do
-    last = match(s, PLAIN_END, last)
-    local c = byte(s, last)
+    last = match(s, PLAIN_END, last) -- nil when the text ends with a backslash
+    local c = last and byte(s, last)
     if c == 34 then break end
     if not c then return fail('unterminated string', i - 1) end
     if c ~= 92 then return fail('control character in a string', last) end

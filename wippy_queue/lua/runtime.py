@@ -13,7 +13,7 @@ from lupa import lua54
 
 from wippy_queue.errors import Internal, Kind, NotFound, WippyQueueError
 from wippy_queue.ids import EntryId
-from wippy_queue.lua.convert import kind_from_lua, kind_to_lua, outgoing, readable
+from wippy_queue.lua.convert import error_of_kind, kind_to_lua, outgoing, readable
 from wippy_queue.lua.host import CallContext, Source
 from wippy_queue.lua.limits import COUNT, Deadline
 from wippy_queue.lua.modules import NAMES
@@ -117,9 +117,11 @@ class Runtime:
         return self._deadline.killed
 
     def close(self) -> None:
-        """Let go of the Lua state; only when no call runs."""
+        """Let go of the Lua state; only when no call runs. Idempotent."""
         self._deadline.detach()
         self.spoiled = True
+        if not hasattr(self, "_lua"):
+            return
         del self._lua, self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke
 
     # The call.
@@ -283,16 +285,14 @@ def _failure(error: WippyQueueError) -> tuple[Any, ...]:
     return (False, error.message.encode("utf-8", "replace"), kind_to_lua(error.kind).encode(), error.retryable, details)
 
 
-def error_from(result: tuple[Any, ...]) -> WippyQueueError:
+def error_from(result: Failure) -> WippyQueueError:
     """Return the error that a FAILED result describes."""
     _, kind, message, retryable, details, _ = result
     decoded: Any = None if details is None else json.loads(readable(details.encode("latin-1")))
-    return WippyQueueError(
-        readable(message.encode("latin-1")),
-        kind=kind_from_lua(kind.encode("latin-1")),
-        retryable=retryable,
-        details=decoded if isinstance(decoded, dict) else {"details": decoded} if decoded else None,
-    )
-
-
-__all__ = ["FAILED", "KILLED", "MEMORY", "UNDECODABLE", "Runtime", "error_from"]
+    error = error_of_kind(kind.encode("latin-1"), readable(message.encode("latin-1")))
+    error.retryable = retryable
+    if isinstance(decoded, dict):
+        error.details = decoded
+    elif decoded:
+        error.details = {"details": decoded}
+    return error

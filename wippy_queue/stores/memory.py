@@ -133,9 +133,7 @@ class MemoryStore:
         found = (
             slot.entry
             for slot in slots
-            if slot.deadline > now
-            and slot.entry.key.startswith(prefix)
-            and (after is None or slot.entry.key > after)
+            if slot.deadline > now and slot.entry.key.startswith(prefix) and (after is None or slot.entry.key > after)
         )
         entries = heapq.nsmallest(limit + 1, found, key=lambda entry: entry.key)
         page = tuple(entries[:limit])

@@ -45,6 +45,8 @@ class ServiceStatus:
     since: float
     error: str | None = None
     restarts: int = 0
+    wanted: bool = False  # it is to run; nobody has stopped it
+    given_up: bool = False  # it has failed and is not started again
 
 
 @attrs.define(eq=False)
@@ -103,6 +105,8 @@ class Supervisor:
                     since=unit.since,
                     error=None if unit.error is None else str(unit.error),
                     restarts=unit.failures,
+                    wanted=unit.wanted,
+                    given_up=unit.wanted and unit.state in (State.FAILED, State.EXITED) and unit.due == math.inf,
                 )
                 for unit in self._units.values()
             }

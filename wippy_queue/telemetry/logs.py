@@ -24,9 +24,9 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people: ``2026-11-24T03:51:02.123Z INFO  wippy_queue.consumer  message  key=value key2="with space"``.
+    """One line for people; a traceback follows on lines of its own.
 
-    A traceback follows on lines of its own.
+    ``2026-11-24T03:51:02.123Z INFO  wippy_queue.consumer  message  key=value key2="with space"``
     """
 
     def format(self, record: logging.LogRecord) -> str:

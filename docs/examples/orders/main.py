@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wippy_queue import Engine
 from wippy_queue.errors import Unavailable
+from wippy_queue.telemetry.logs import TextFormatter
 
 
 class MailServer:
@@ -30,14 +31,16 @@ class MailServer:
 
 def order(number: int, *, cents: int | str = 1999) -> dict[str, object]:
     return {
-        "id": f"order-{number}",
-        "customer": f"customer-{number}@example.com",
+        "id": f"order-{number:02}",
+        "customer": f"customer-{number:02}@example.com",
         "lines": [{"cents": cents, "quantity": 1 + number % 3}],
     }
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter())  # shows the fields of a record, not only its message
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     server = MailServer()
     engine = Engine.load(Path(__file__).parent)
     engine.module("mail", {"send": server.send})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.drivers.sqlite import KIND
 from wippy_queue.drivers.sqlite.database import SCHEMA_VERSION
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
@@ -514,6 +516,69 @@ def test_one_call_that_fails_does_not_undo_the_others_of_its_batch(tmp_path: Pat
     assert [one.wait() is None for one in told] == [True, False, True]
     assert writer.run(lambda db: db.execute("SELECT n FROM t ORDER BY n").fetchall(), timeout=1) == [(1,), (3,)]
     writer.close()
+
+
+# everything at once
+
+
+def test_a_graceful_life_loses_nothing_and_delivers_nothing_twice(opener: Opener, file: Path) -> None:
+    """Two drivers on one file, publishers, and consumers that come and go, settle out of order, release and retry."""
+    drivers = [opener(durability="normal"), opener(durability="normal")]
+    queue = a_queue(max_length=40)
+    published: set[str] = set()
+    acked: list[str] = []
+    lost: list[Exception] = []
+    over = threading.Event()
+
+    def publish(seed: int) -> None:
+        dice = random.Random(seed)
+        for number in range(40):
+            batch = [
+                a_message(f"{seed}-{number}-{part}", priority=dice.randint(0, 9), delay=dice.choice([0, 0, 0.02]))
+                for part in range(dice.randint(1, 5))
+            ]
+            drivers[seed % 2].publish(queue, batch, 30)
+            published.update(ids(batch))
+
+    def done(delivery: Delivery, action: str, error: Exception | None) -> None:
+        if error is not None:
+            lost.append(error)
+        elif action == "ack":
+            acked.append(delivery.message.id)
+
+    def consume(seed: int) -> None:
+        dice = random.Random(seed)
+        while not over.is_set():
+            subscription = drivers[seed % 2].subscribe(queue, dice.randint(1, 15))
+            held: list[Delivery] = []
+            for _ in range(dice.randint(1, 10)):
+                held += subscription.receive(dice.randint(1, 10), 0.02)
+                dice.shuffle(held)
+                while len(held) > 3:
+                    one = held.pop()
+                    subscription.begin(one)
+                    action: Action = dice.choice(["ack", "ack", "release", "requeue"])
+                    told = functools.partial(done, one, action)
+                    subscription.settle([Settlement(one, action, one.message, dice.choice([0, 0.02]), told)])
+            subscription.settle([Settlement(one, done=functools.partial(done, one, "ack")) for one in held[:2]])
+            subscription.close()  # and gives back the others
+
+    publishers = [threading.Thread(target=publish, args=(seed,)) for seed in range(3)]
+    consumers = [threading.Thread(target=consume, args=(seed,)) for seed in range(3)]
+    for thread in publishers + consumers:
+        thread.start()
+    for thread in publishers:
+        thread.join()
+    idle = drivers[0].wait_idle(queue, 30)
+    over.set()
+    for thread in consumers:
+        thread.join()
+    for driver in drivers:
+        driver.stop()
+    assert idle
+    assert lost == []
+    assert sorted(acked) == sorted(published)
+    assert_totals_are_right(file)
 
 
 # what can go wrong with the file

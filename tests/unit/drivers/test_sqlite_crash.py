@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -60,6 +61,11 @@ class Child:
         line = self.said.readline().strip()
         assert line, "the child ended early"
         return line
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
 
     def wait_for(self, word: str) -> None:
         while self.hear() != word:
@@ -224,6 +230,39 @@ sys.stdin.read()
         assert {one.message.id: one.message.attempts for one in taken} == {"begun": 1, "buffered": 0}
 
 
+def test_a_process_that_was_suspended_past_its_lease_can_neither_begin_nor_settle(
+    file: Path, child: Callable[[str], Child]
+) -> None:
+    with opened(file) as driver:
+        publish(driver, "begun", "buffered")
+        suspended = child(
+            """
+driver = SqliteDriver(EntryId("app:disk"), SqliteConfig(file=sys.argv[1], lease=0.5))
+driver.start()
+subscription = driver.subscribe(queue, 10)
+one, two = subscription.receive(10, 5)
+assert subscription.begin(one)
+say("handling")
+sys.stdin.readline()
+say("begins", subscription.begin(two))
+subscription.settle([Settlement(one, done=lambda error: say("settled", type(error).__name__))])
+say("again", *(again.message.attempts for again in subscription.receive(10, 5)))
+driver.stop()
+"""
+        )
+        suspended.wait_for("handling")
+        suspended.process.send_signal(signal.SIGSTOP)
+        subscription = driver.subscribe(QUEUE, 10)
+        taken = subscription.receive(10, 10)
+        assert {one.message.id: one.message.attempts for one in taken} == {"begun": 1, "buffered": 0}
+        suspended.process.send_signal(signal.SIGCONT)
+        suspended.tell("go on")
+        assert suspended.hear() == "begins False"
+        assert suspended.hear() == "settled Conflict"
+        subscription.close()
+        assert suspended.hear() == "again 1 0"
+
+
 CONSUMES = """
 say("up")
 sys.stdin.readline()
@@ -249,9 +288,7 @@ def test_processes_that_share_a_file_deliver_each_message_once(file: Path, child
     with opened(file) as driver:
         publish(driver, *names[:300])
         for each in children:
-            assert each.process.stdin is not None
-            each.process.stdin.write("go\n")
-            each.process.stdin.flush()
+            each.tell("go")
         for name in names[300:]:
             publish(driver, name)
         assert driver.wait_idle(QUEUE, 30)

@@ -32,7 +32,7 @@ class Setup:
         for declared in queues:
             driver.declare(declared)
         self.routes = {declared.id: Route(declared, driver) for declared in queues}
-        self.publisher = Publisher(self.routes, lambda _: capabilities or Capabilities())
+        self.publisher = Publisher(self.routes, {driver.id: capabilities or Capabilities()})
 
     def publish(self, *bodies: Any, to: str = QUEUE, headers: Any = None, **options: Any) -> list[str]:
         return self.publisher.publish(to, bodies, headers, PublishOptions(**options), 0.0)

@@ -12,7 +12,9 @@ from wippy_queue.errors import Kind, WippyQueueError
 
 from .support import call, make_function
 
-ENCODE = make_function("local base64 = require('base64') return function(s) return base64.encode(s) end", modules=("base64",))
+ENCODE = make_function(
+    "local base64 = require('base64') return function(s) return base64.encode(s) end", modules=("base64",)
+)
 BOTH = make_function(
     "local base64 = require('base64') return function(s) return base64.decode(base64.encode(s)) == s end",
     modules=("base64",),

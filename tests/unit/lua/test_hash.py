@@ -29,7 +29,9 @@ def test_digests_are_those_of_every_other_implementation(name: str, data: bytes)
     assert run(f"return hash.{name}(...)", data) == hashlib.new(name, data).hexdigest()
     assert as_bytes(run(f"return hash.{name}((...), true)", data)) == hashlib.new(name, data).digest()
     assert run(f"return hash.hmac_{name}(...)", data, b"k\xff") == hmac.digest(b"k\xff", data, name).hex()
-    assert as_bytes(run(f"local d, k = ... return hash.hmac_{name}(d, k, true)", data, b"k")) == hmac.digest(b"k", data, name)
+    assert as_bytes(run(f"local d, k = ... return hash.hmac_{name}(d, k, true)", data, b"k")) == hmac.digest(
+        b"k", data, name
+    )
 
 
 def fnv1(data: bytes, value: int, prime: int, bits: int) -> int:
@@ -41,7 +43,10 @@ def fnv1(data: bytes, value: int, prime: int, bits: int) -> int:
 @pytest.mark.parametrize("data", [*DATA, b"foobar"])
 def test_fnv_is_fnv_1(data: bytes) -> None:
     assert run("return hash.fnv32(...)", data) == fnv1(data, 0x811C9DC5, 0x01000193, 32)
-    assert run("return ('%016x'):format(hash.fnv64(...))", data) == f"{fnv1(data, 0xCBF29CE484222325, 0x100000001B3, 64):016x}"
+    assert (
+        run("return ('%016x'):format(hash.fnv64(...))", data)
+        == f"{fnv1(data, 0xCBF29CE484222325, 0x100000001B3, 64):016x}"
+    )
 
 
 def test_fnv_gives_the_published_values() -> None:

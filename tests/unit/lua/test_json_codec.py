@@ -71,7 +71,7 @@ class _NotStrictError(ValueError):
 
 
 def strict(data: bytes) -> Any:
-    """Python's decoder without its liberties: NaN, infinite floats, lone surrogates; integers beyond 64 bits are floats."""
+    """Python's decoder without NaN, infinite floats and lone surrogates; integers beyond 64 bits are floats."""
 
     def refuse(text: str) -> Any:
         raise _NotStrictError(text)
@@ -100,7 +100,9 @@ def damaged_json(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 2))] = draw(
-            st.sampled_from([b"", b'"', b",", b":", b"[", b"]", b"{", b"}", b"\\", b"0", b"-", b".", b"e", b"\n", b"\x01"])
+            st.sampled_from(
+                [b"", b'"', b",", b":", b"[", b"]", b"{", b"}", b"\\", b"0", b"-", b".", b"e", b"\n", b"\x01"]
+            )
             | st.binary(max_size=2)
         )
     return bytes(data)
@@ -142,11 +144,15 @@ def test_a_text_is_refused_exactly_when_a_strict_decoder_refuses_it(data: bytes)
         ("[1] x", "unexpected text behind the value at byte 5"),
         ('["a\nb"]', "control character in a string at byte 4"),
         ('["a', "unterminated string at byte 2"),
+        ('"\\', "unterminated string at byte 1"),
         (r'["\x"]', "bad escape in the string at byte 2"),
         (r'["\u12"]', "bad escape in the string at byte 2"),
         (r'"\ud800"', "lone surrogate in the string at byte 1"),
         (r'"\udc00"', "lone surrogate in the string at byte 1"),
         (r'"\ud800\ud800"', "lone surrogate in the string at byte 1"),
+        (r'"\ud800x\udc00"', "lone surrogate in the string at byte 1"),
+        (r'"\ud800\u0041\udc00"', "lone surrogate in the string at byte 1"),
+        (r'"\ud800\n\udc00"', "lone surrogate in the string at byte 1"),
         (b'["\xff"]', "invalid UTF-8 at byte 3"),
         ("NaN", "unexpected 'N' at byte 1"),
     ],
@@ -232,7 +238,8 @@ def test_markers_are_recognised_and_hidden() -> None:
     assert lua(
         """local mt = debug.getmetatable
         local object, array = json.decode('{}'), json.decode('[null]')
-        return json.is_marker(mt(object)), json.is_marker(mt(array)), json.is_array_mt(mt(object)), json.is_array_mt(mt(array)),
+        return json.is_marker(mt(object)), json.is_marker(mt(array)),
+          json.is_array_mt(mt(object)), json.is_array_mt(mt(array)),
           json.is_marker(nil), json.is_marker({}), getmetatable(object), getmetatable(array)"""
     ) == (True, True, False, True, False, False, False, False)
 
@@ -258,7 +265,9 @@ def test_an_array_filled_in_any_order_is_an_array() -> None:
 )
 def test_what_has_no_form_in_json_is_refused_with_its_place(value: str, message: str) -> None:
     result = lua(
-        "local mt = {} json.opaque[mt] = 'message' local special = setmetatable({}, mt) return json.encode(" + value + ")"
+        "local mt = {} json.opaque[mt] = 'message' local special = setmetatable({}, mt) return json.encode("
+        + value
+        + ")"
     )
     assert result[0] is None
     assert message in result[1]

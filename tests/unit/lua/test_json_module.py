@@ -11,9 +11,6 @@ from wippy_queue.errors import Kind, WippyQueueError
 
 from .support import call, make_function
 
-VALIDATE_STRING = make_function(
-    "local json = require('json') return function(s, t) return {json.validate_string(s, t)} end", modules=("json",)
-)
 VERDICT = make_function(
     """local json = require('json')
     return function(schema, text)
@@ -60,7 +57,7 @@ def test_null_is_nil_without_an_error() -> None:
         ("json.encode({1, nil, 3})", Kind.INTERNAL, "json.encode: value: an array has gaps"),
         ("json.encode({a = {1, x = 2}})", Kind.INTERNAL, "json.encode: value.a: a table has both"),
         ("json.encode({cb = print})", Kind.INTERNAL, "json.encode: value.cb: cannot encode a function"),
-        ("json.encode({e = errors.new('x')})", Kind.INTERNAL, "json.encode: value.e: cannot encode a error"),
+        ("json.encode({e = errors.new('x')})", Kind.INTERNAL, "json.encode: value.e: cannot encode an error"),
         ("json.encode((function() local t = {} t[1] = t return t end)())", Kind.INTERNAL, "contains itself"),
     ],
 )
@@ -144,8 +141,16 @@ def test_a_value_is_judged_and_the_place_of_the_fault_is_named(value: Any, messa
         ({"multipleOf": 3}, [0, -9, 6.0, "x"], [1, 1.5]),
         ({"multipleOf": 0.01}, [0.07, 19.99, 4], [0.001]),
         ({"minItems": 1, "contains": {"const": 2}}, [[1, 2], "x"], [[], [1], [None]]),
-        ({"uniqueItems": True}, [[1, "1", True, None, [1], [2], {"a": 1}, {"a": 2}]], [[None, None], [[1], [1.0]], [{}, {}]]),
-        ({"prefixItems": [{"type": "string"}, True], "items": {"type": "integer"}}, [["a"], ["a", None, 1]], [[1], ["a", 1, "b"]]),
+        (
+            {"uniqueItems": True},
+            [[1, "1", True, None, [1], [2], {"a": 1}, {"a": 2}]],
+            [[None, None], [[1], [1.0]], [{}, {}]],
+        ),
+        (
+            {"prefixItems": [{"type": "string"}, True], "items": {"type": "integer"}},
+            [["a"], ["a", None, 1]],
+            [[1], ["a", 1, "b"]],
+        ),
         ({"prefixItems": [True], "items": False}, [[1], []], [[1, 2]]),
         ({"minProperties": 1, "maxProperties": 1}, [{"a": 1}, []], [{}, {"a": 1, "b": 2}]),
         ({"propertyNames": {"maxLength": 2}}, [{"ab": 1}], [{"abc": 1}]),
@@ -157,7 +162,11 @@ def test_a_value_is_judged_and_the_place_of_the_fault_is_named(value: Any, messa
         ({"not": {"type": "string"}}, [1], ["a"]),
         ({"if": {"type": "string"}, "then": {"minLength": 2}, "else": {"type": "null"}}, ["ab", None], ["a", 1]),
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "null"}}}, [None], [1]),
-        ({"definitions": {"n": {"items": {"$ref": "#/definitions/n"}, "type": "array"}}, "$ref": "#/definitions/n"}, [[[], [[]]]], [[[], [1]]]),
+        (
+            {"definitions": {"n": {"items": {"$ref": "#/definitions/n"}, "type": "array"}}, "$ref": "#/definitions/n"},
+            [[[], [[]]]],
+            [[[], [1]]],
+        ),
         ({"properties": {"a": {"type": "null"}}, "required": ["a"]}, [{"a": None}], [{}, {"a": 0}]),
         (True, [1, None], []),
         (False, [], [1, None]),
@@ -204,8 +213,10 @@ def test_a_table_may_be_schema_and_value_and_an_empty_one_is_array_and_object() 
     assert run(
         """local object, array = {type = 'object', properties = {}}, {type = 'array'}
         return {json.validate(object, {}), json.validate(array, {}), json.validate(object, json.decode('{}')),
-          (json.validate(array, json.decode('{}'))), json.validate({type = 'array', minItems = 2}, json.decode('[null, null]')),
-          json.validate('{"type":"integer"}', 4), (json.validate({type = 'object'}, {1})), (json.validate({}, {1, x = 2})),
+          (json.validate(array, json.decode('{}'))),
+          json.validate({type = 'array', minItems = 2}, json.decode('[null, null]')),
+          json.validate('{"type":"integer"}', 4),
+          (json.validate({type = 'object'}, {1})), (json.validate({}, {1, x = 2})),
           (json.validate({type = 'string'}, print)), (json.validate({}, errors.new('x')))}"""
     ) == [True, True, True, False, True, True, False, False, False, True]
 
@@ -227,7 +238,9 @@ def test_a_schema_that_changes_later_is_judged_anew() -> None:
 
 
 def test_more_schemas_than_are_kept_do_no_harm() -> None:
-    assert run("local n = 0 for i = 1, 200 do if json.validate({minimum = i}, 100) then n = n + 1 end end return n") == 100
+    assert (
+        run("local n = 0 for i = 1, 200 do if json.validate({minimum = i}, 100) then n = n + 1 end end return n") == 100
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
-    | st.sampled_from([sign * 2**bits + d for bits in (5, 7, 8, 15, 16, 31, 32, 62) for sign in (1, -1) for d in (-1, 0, 1)])
+    | st.sampled_from(
+        [sign * 2**bits + d for bits in (5, 7, 8, 15, 16, 31, 32, 62) for sign in (1, -1) for d in (-1, 0, 1)]
+    )
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=40)
     | st.binary(max_size=40),

@@ -97,8 +97,13 @@ def test_parse_tells_what_is_inside() -> None:
 def test_format_gives_each_form_in_lower_case() -> None:
     simple = URL.replace("-", "")
     for source in (URL.upper(), simple, f"URN:UUID:{URL}"):
-        forms = "return {uuid.format(...), uuid.format((...), 'standard'), uuid.format((...), 'simple'), uuid.format((...), 'urn')}"
-        assert run(forms, source) == [URL, URL, simple, f"urn:uuid:{URL}"]
+        forms = ("", ", 'standard'", ", 'simple'", ", 'urn'")
+        assert [run(f"return uuid.format((...){form})", source) for form in forms] == [
+            URL,
+            URL,
+            simple,
+            f"urn:uuid:{URL}",
+        ]
 
 
 @pytest.mark.parametrize(

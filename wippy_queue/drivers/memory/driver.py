@@ -10,7 +10,7 @@ from typing import Final
 
 from wippy_queue.clock import Clock
 from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
-from wippy_queue.errors import NotFound
+from wippy_queue.errors import NotFound, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -38,6 +38,7 @@ class MemoryDriver:
 
     def start(self) -> None:
         self._running = True
+        self.advance()  # what waits since before a stop needs the timer again
 
     def stop(self) -> None:
         self._running = False
@@ -56,6 +57,8 @@ class MemoryDriver:
                 known.redeclare(queue)
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
+        if not self._running:
+            raise Unavailable(f"driver {self.id} is not running; start the engine before you publish")
         self._state(queue).publish(messages, timeout)
 
     def subscribe(self, queue: Queue, window: int) -> Subscription:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.memory.options import options_of
-from wippy_queue.errors import QueueFull, Unavailable
+from wippy_queue.errors import Conflict, QueueFull, Unavailable
 from wippy_queue.message import Message
 from wippy_queue.queues import DropReason, Queue, QueueInfo
 
@@ -66,8 +66,6 @@ class MemoryQueue:
     # publishing
 
     def publish(self, messages: Sequence[Message], timeout: float) -> None:
-        if not self._driver.running:
-            raise Unavailable(f"driver {self._driver.id} is not running; start the engine before you publish")
         with self._lock:
             self._advance_locked()
             limit, overflow = self._options.max_length, self._options.overflow
@@ -246,6 +244,7 @@ class MemoryQueue:
                 self._advance_locked()
                 room = min(limit, subscription.window - len(subscription.unsettled))
                 subscription.starved = room <= 0
+                arrived = subscription.room if subscription.starved else self._arrived
                 taken: list[Delivery] = []
                 while len(taken) < room and self._ready:
                     taken.append(self._pop())
@@ -259,7 +258,7 @@ class MemoryQueue:
                     deadline = now + timeout
                 if now >= deadline:
                     return []
-                self._arrived.wait(deadline - now)
+                arrived.wait(deadline - now)
 
     def _pop(self, lowest: bool = False) -> Delivery:
         """Take the next ready message, or the one that is dropped first; there is one. Caller holds the lock."""
@@ -285,12 +284,14 @@ class MemoryQueue:
         raise AssertionError("the count of ready messages is wrong")
 
     def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
+        lost: set[int] = set()
         with self._lock:
             arrived = 0
-            for settlement in settlements:
+            for index, settlement in enumerate(settlements):
                 delivery = settlement.delivery
                 if subscription.unsettled.pop(delivery.receipt, None) is None:
-                    continue  # the subscription was closed meanwhile, and gave it back
+                    lost.add(index)  # the subscription was closed meanwhile, and gave it back
+                    continue
                 self._in_flight -= 1
                 if settlement.action == "ack":
                     continue
@@ -305,11 +306,14 @@ class MemoryQueue:
             if arrived:
                 self._arrived.notify(arrived)
             if subscription.starved:
-                self._arrived.notify_all()  # its receive waits for nothing but a smaller window
+                subscription.room.notify()
             self._after_leaving()
-        for settlement in settlements:
+        for index, settlement in enumerate(settlements):
             if settlement.done is not None:
-                settlement.done(None)
+                settlement.done(self._too_late() if index in lost else None)
+
+    def _too_late(self) -> Conflict:
+        return Conflict(f"queue {self._queue.id}: settled after its subscription was closed; the message comes again")
 
     def _give_back(self, delivery: Delivery) -> None:
         message = delivery.message
@@ -335,9 +339,14 @@ class MemoryQueue:
             if arrived:
                 self._arrived.notify(arrived)
 
-    def wake_consumers(self) -> None:
+    def cancel(self, subscription: Subscription) -> None:
         with self._lock:
+            subscription.cancelled = True
+            subscription.room.notify()
             self._arrived.notify_all()
+
+    def new_room(self) -> threading.Condition:
+        return threading.Condition(self._lock)
 
     # looking
 
@@ -373,8 +382,11 @@ class MemoryQueue:
     def purge(self) -> int:
         with self._lock:
             count = self._ready + len(self._delayed)
-            for waiting in (*self._lanes, *self._returned, self._delayed, self._expiries):
-                waiting.clear()
+            for priority in _ASCENDING:
+                self._lanes[priority].clear()
+                self._returned[priority].clear()
+            self._delayed.clear()
+            self._expiries.clear()
             self._mortal.clear()
             self._buried.clear()
             self._ready = 0
@@ -405,7 +417,8 @@ class Subscription:
         self._queue = queue
         self.window = window
         self.cancelled = False
-        self.starved = False  # receive waits although messages are there: the window is full
+        self.starved = False  # receive waits although messages may be there: the window is full
+        self.room = queue.new_room()  # it waits here then, so that it takes no wake-up from others
         self.unsettled: dict[int, Delivery] = {}  # by receipt; guarded by the queue's lock
         queue.subscriptions.add(self)
 
@@ -419,8 +432,7 @@ class Subscription:
         self._queue.settle(self, settlements)
 
     def cancel(self) -> list[Delivery]:
-        self.cancelled = True
-        self._queue.wake_consumers()
+        self._queue.cancel(self)
         return []
 
     def close(self) -> None:

@@ -178,8 +178,7 @@ class _Open:
         dropped = self._store(queue, rows, deadline)
         queue.arrived()
         if dropped:
-            pushed_out = self.reader.run(lambda db: statements.messages_of(db, dropped))
-            self._dropper.hand_over(queue, pushed_out, "maxlen")
+            self._dropper.push_out(queue, dropped)
         if any(expires_at is not None for (*_, expires_at), _ in rows):
             self._dropper.wake()
 

@@ -52,8 +52,19 @@ class Dropper:
         """There are messages that will expire."""
         self._wake.set()
 
-    def hand_over(self, queue: LocalQueue, rows: Sequence[tuple[int, Message]], reason: DropReason) -> None:
-        """Give messages to on_drop and forget them; they are held, and no lock is."""
+    def push_out(self, queue: LocalQueue, ids: Sequence[int]) -> None:
+        """Hand over what a publish has pushed out, on the publisher's thread; never raises: the publish went well."""
+        try:
+            rows = self._reader.run(lambda db: statements.messages_of(db, ids))
+            self._hand_over(queue, rows, "maxlen")
+        except WippyQueueError as error:  # they stay held, and are handed over by whoever finds them after that
+            _log.warning(
+                "messages that were pushed out wait to be handed over",
+                extra={"fields": {"queue": queue.queue.id, "messages": len(ids), "error": str(error)}},
+            )
+
+    def _hand_over(self, queue: LocalQueue, rows: Sequence[tuple[int, Message]], reason: DropReason) -> None:
+        """Give messages that are held to on_drop, and forget them; no lock is held meanwhile."""
         ids = [number for number, _ in rows]
         on_drop = queue.queue.on_drop
         try:
@@ -99,5 +110,5 @@ class Dropper:
         for reason, rows in groups.items():
             if self._stopping:
                 break
-            self.hand_over(queue, rows, reason)
+            self._hand_over(queue, rows, reason)
         return 0.0 if groups else _ROUND

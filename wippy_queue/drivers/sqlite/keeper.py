@@ -78,9 +78,7 @@ class Keeper:
                     for subscription in self._subscriptions():
                         subscription.keep()
                     self._take_over()
-            except WippyQueueError as error:
-                _log.warning("the keeper of a sqlite driver will try again", extra={"fields": {"error": str(error)}})
-            except sqlite3.Error as error:
+            except (WippyQueueError, sqlite3.Error) as error:
                 _log.warning("the keeper of a sqlite driver will try again", extra={"fields": {"error": str(error)}})
             except Exception:
                 _log.exception("the keeper of a sqlite driver failed, and goes on")

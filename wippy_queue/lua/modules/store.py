@@ -38,8 +38,13 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
 
     def list_(store_id: bytes, prefix: bytes, limit: int, after: bytes | None) -> bytes:
         page = store(store_id).list(text(prefix), limit=limit, after=None if after is None else text(after))
-        items = [_plain(entry) for entry in page.entries]
-        return msgspec.msgpack.encode({"items": items, "cursor": page.cursor or "", "has_more": page.cursor is not None})
+        return msgspec.msgpack.encode(
+            {
+                "items": [_plain(entry) for entry in page.entries],
+                "cursor": page.cursor or "",
+                "has_more": page.cursor is not None,
+            }
+        )
 
     def info(store_id: bytes) -> bytes:
         found = store(store_id).info()

@@ -86,8 +86,9 @@ local function parse_duration(text)
     if not count or digits .. fraction == "" or count > MAX // unit then
       return nil
     end
-    -- The fraction is a float, as in Go: exact wherever the unit can express it.
-    local part = count * unit + floor(tonumber("0." .. fraction .. "0") * unit)
+    -- As in Go: exact wherever the unit can express the fraction.
+    fraction = sub(fraction, 1, 18)
+    local part = count * unit + floor((tonumber(fraction) or 0) * (unit / 10 ^ #fraction))
     if part < 0 or part > MAX - total then
       return nil
     end

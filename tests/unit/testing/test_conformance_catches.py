@@ -1,0 +1,139 @@
+"""The conformance suite is worth something only if it fails on a driver that is broken: one typical bug each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import attrs
+import pytest
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import Driver
+from wippy_queue.drivers.memory import KIND
+from wippy_queue.drivers.memory.driver import MemoryDriver
+from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue
+from wippy_queue.testing.conformance import DriverConformance
+
+
+class _LosesOnClose(MemoryQueue):
+    def close_subscription(self, subscription: Subscription) -> None:
+        subscription.unsettled.clear()
+        super().close_subscription(subscription)
+
+
+class _ReleasesAtTheTail(MemoryQueue):
+    def _give_back(self, delivery: Delivery) -> None:
+        self._append(delivery.message)
+
+
+class _TurnsHeadersIntoText(MemoryQueue):
+    def _append(self, message: Message) -> None:
+        super()._append(attrs.evolve(message, headers={key: str(value) for key, value in message.headers.items()}))
+
+
+class _DeliversTwice(MemoryQueue):
+    def _pop(self, lowest: bool = False) -> Delivery:
+        delivery = super()._pop(lowest)
+        if delivery.receipt % 50 == 0:
+            self._append(delivery.message)
+        return delivery
+
+
+class _IgnoresTheWindow(MemoryQueue):
+    def receive(self, subscription: Subscription, limit: int, timeout: float) -> list[Delivery]:
+        subscription.window = 10**6
+        return super().receive(subscription, limit, timeout)
+
+
+class _SwallowsWakeUps(MemoryQueue):
+    def new_room(self) -> threading.Condition:
+        return self._arrived
+
+
+class _ForgetsDelays(MemoryQueue):
+    def _push_delayed(self, message: Message, delay: float) -> None:
+        super()._push_delayed(message, delay / 2)
+
+
+class _ForgetsAttempts(MemoryQueue):
+    def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
+        super().settle(subscription, [attrs.evolve(settlement, message=None) for settlement in settlements])
+
+
+class _ReportsTwice(MemoryQueue):
+    def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
+        super().settle(subscription, settlements)
+        for settlement in settlements:
+            if settlement.done is not None:
+                settlement.done(None)
+
+
+class _NeverTellsThatItIsIdle(MemoryQueue):
+    def _after_leaving(self) -> None:
+        self._room.notify_all()
+
+
+class _CancelsInSilence(MemoryQueue):
+    def cancel(self, subscription: Subscription) -> None:
+        subscription.cancelled = True
+
+
+class _DropsInSilence(MemoryQueue):
+    def _hand_over(self) -> float:
+        self._dropping.clear()
+        return super()._hand_over()
+
+
+BUGS: list[tuple[type[MemoryQueue], str]] = [
+    (_LosesOnClose, "test_closing_gives_back_what_was_never_settled"),
+    (_LosesOnClose, "test_a_stop_with_messages_in_hand_loses_none"),
+    (_ReleasesAtTheTail, "test_released_messages_go_to_the_head_in_their_old_order"),
+    (_TurnsHeadersIntoText, "test_headers_keep_their_values_and_types"),
+    (_DeliversTwice, "test_every_message_goes_to_one_consumer_only"),
+    (_IgnoresTheWindow, "test_no_more_than_the_window_is_out_and_settling_makes_room"),
+    (_SwallowsWakeUps, "test_a_consumer_with_a_full_window_keeps_no_message_from_another"),
+    (_ForgetsDelays, "test_a_delayed_message_comes_after_its_delay"),
+    (_ForgetsAttempts, "test_a_requeued_message_comes_again_with_its_attempts_and_changed_headers"),
+    (_ReportsTwice, "test_done_is_called_once_for_each_settlement"),
+    (_NeverTellsThatItIsIdle, "test_who_waits_for_idle_wakes_at_the_last_ack"),
+    (_CancelsInSilence, "test_cancel_wakes_a_waiting_receive_at_once"),
+    (_DropsInSilence, "test_an_expired_message_is_dropped_and_not_delivered"),
+]
+
+
+def _run(test: str, queue_class: type[MemoryQueue]) -> None:
+    class BrokenDriver(MemoryDriver):
+        def declare(self, queue: Queue) -> None:
+            if queue.name not in self._queues:
+                self._queues[queue.name] = queue_class(self, queue)
+
+    class Suite(DriverConformance):
+        kind = KIND
+        patience = 0.5
+        moment = 0.03
+        delay = 0.1
+
+        def make_driver(self) -> Driver:
+            return BrokenDriver(EntryId("test:broken"))
+
+    suite = Suite()
+    case: Callable[[Driver], None] = getattr(suite, test)
+    try:
+        case(suite.started())
+    finally:
+        suite.stop_all()
+
+
+@pytest.mark.parametrize(("broken", "test"), BUGS)
+def test_the_suite_fails_on_a_driver_that(broken: type[MemoryQueue], test: str) -> None:
+    with pytest.raises(AssertionError):
+        _run(test, broken)
+
+
+@pytest.mark.parametrize("test", sorted({test for _, test in BUGS}))
+def test_the_same_test_passes_on_one_that_is_right(test: str) -> None:
+    _run(test, MemoryQueue)

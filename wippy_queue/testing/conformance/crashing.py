@@ -1,0 +1,146 @@
+"""Leases, and what comes back when a process dies; for drivers whose subclass says how to do it."""
+
+from __future__ import annotations
+
+import attrs
+
+from wippy_queue.delivery import Settlement
+from wippy_queue.driver import Driver
+from wippy_queue.testing.conformance.harness import Harness, Results, ids, numbered
+
+
+class Crashing(Harness):
+    def test_the_messages_of_a_crashed_process_come_back(self, driver: Driver) -> None:
+        """Those whose handler had begun count an attempt, so that a message that kills its process ends somewhere."""
+        self.need("durable")
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(5))
+        subscription = driver.subscribe(queue, 4)
+        held = self.receive(subscription, 4)
+        begun = ids(held[:2])
+        for delivery in held[:2]:
+            assert subscription.begin(delivery)
+        self.crash(driver)
+        other = self.started()
+        other.declare(queue)
+        attempts = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 5)}
+        assert sorted(attempts) == numbered(5)
+        assert all(attempts[message_id] >= 1 for message_id in begun)
+        if self.kind.capabilities.exact_attempts:
+            assert attempts == {message_id: int(message_id in begun) for message_id in numbered(5)}
+
+    def test_a_crash_counts_on_top_of_earlier_attempts(self, driver: Driver) -> None:
+        self.need("durable")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a")
+        subscription = driver.subscribe(queue, 1)
+        self.settle(
+            subscription,
+            self.receive(subscription),
+            "requeue",
+            change=lambda message: attrs.evolve(message, attempts=2),
+        )
+        assert subscription.begin(self.receive_one(subscription))
+        self.crash(driver)
+        other = self.started()
+        other.declare(queue)
+        (delivery,) = self.drained(other, queue, 1)
+        if self.kind.capabilities.exact_attempts:
+            assert delivery.message.attempts == 3
+        else:
+            assert delivery.message.attempts >= 3
+
+    def test_what_was_settled_before_a_crash_does_not_come_again(self, driver: Driver) -> None:
+        self.need("durable")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a", "b", "c")
+        subscription = driver.subscribe(queue, 3)
+        held = self.receive(subscription, 3)
+        for delivery in held:
+            assert subscription.begin(delivery)
+        self.settle(subscription, held[:1])
+        self.settle(subscription, held[1:2], "release")
+        self.crash(driver)
+        other = self.started()
+        other.declare(queue)
+        received = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 2)}
+        assert sorted(received) == sorted(ids(held[1:]))
+        if self.kind.capabilities.exact_attempts:
+            assert received == {held[1].message.id: 0, held[2].message.id: 1}
+
+    def test_a_consumer_elsewhere_that_waits_gets_the_messages_of_a_crashed_one(self, driver: Driver) -> None:
+        self.need("durable", "shared")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a")
+        self.receive(driver.subscribe(queue, 1))
+        other = self.started()
+        other.declare(queue)
+        waiting = other.subscribe(queue, 1)
+        call = self.background(lambda: waiting.receive(1, 10 * self.patience))
+        assert call.waits(self.moment)
+        self.crash(driver)
+        assert ids(call.result()) == ["a"]
+
+    def test_a_message_is_kept_for_longer_than_its_lease(self, driver: Driver) -> None:
+        """Both in a handler that runs and in the buffer before it: leases are extended while the process lives."""
+        self.need("leases")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "running", "buffered")
+        subscription = driver.subscribe(queue, 2)
+        held = {delivery.message.id: delivery for delivery in self.receive(subscription, 2)}
+        assert subscription.begin(held["running"])
+        other = self.started()
+        other.declare(queue)
+        self.receives_nothing(other.subscribe(queue, 2), 2.5 * self.lease)
+        assert subscription.begin(held["buffered"])
+        self.settle(subscription, list(held.values()))
+        self.drained(driver, queue, 0)
+
+    def test_a_delivery_whose_lease_is_lost_may_neither_begin_nor_settle(self, driver: Driver) -> None:
+        self.need("leases")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "running", "buffered")
+        subscription = driver.subscribe(queue, 2)
+        held = {delivery.message.id: delivery for delivery in self.receive(subscription, 2)}
+        assert subscription.begin(held["running"])
+        self.lose_lease(driver, subscription)
+        assert subscription.begin(held["buffered"]) is False
+        results = Results(self.patience)
+        assert held["running"].claim()
+        subscription.settle([Settlement(held["running"], done=results.add)])
+        assert isinstance(results.wait(1)[0], Exception)
+        subscription.close()
+        received = {delivery.message.id: delivery.message.attempts for delivery in self.drained(driver, queue, 2)}
+        assert sorted(received) == ["buffered", "running"]
+        if self.kind.capabilities.exact_attempts:
+            assert received == {"buffered": 0, "running": 1}
+
+    def test_a_subscription_goes_on_after_it_has_lost_its_lease(self, driver: Driver) -> None:
+        """Alive but deaf is the worst that a consumer can be."""
+        self.need("leases")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a")
+        subscription = driver.subscribe(queue, 1)
+        self.receive(subscription)
+        self.lose_lease(driver, subscription)
+        again = self.receive(subscription)
+        assert ids(again) == ["a"]
+        assert subscription.begin(again[0])
+        self.settle(subscription, again)
+
+    def test_processes_that_share_a_queue_see_each_others_messages(self, driver: Driver) -> None:
+        """A consumer that waits in one hears of a publish in the other, and `wait_idle` of its ack."""
+        self.need("shared")
+        queue = self.declared(driver)
+        other = self.started()
+        other.declare(queue)
+        subscription = other.subscribe(queue, 1)
+        call = self.background(lambda: subscription.receive(1, 10 * self.patience))
+        assert call.waits(self.moment)
+        self.publish(driver, queue, "a")
+        received = call.result()
+        assert ids(received) == ["a"]
+        idle = self.background(lambda: driver.wait_idle(queue, 10 * self.patience))
+        assert idle.waits(self.moment)
+        self.settle(subscription, received)
+        assert idle.result() is True
