@@ -15,8 +15,20 @@ PACKAGE = Path(__file__).parents[1] / "wippy_queue"
 
 # From the bottom up; a unit imports lower layers and itself, no other unit of its own layer from 3 on.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "clock", "durations", "suggest", "options", "redact"),
-    ("message", "queues", "delivery", "driver", "handler", "events", "codecs", "lifecycle", "store"),
+    ("errors", "ids", "clock", "durations", "suggest", "options", "patterns", "redact"),
+    (
+        "message",
+        "queues",
+        "delivery",
+        "driver",
+        "handler",
+        "events",
+        "codecs",
+        "lifecycle",
+        "store",
+        "access",
+        "environment",
+    ),
     ("entries", "flow", "drivers", "lua", "handlers", "stores", "security", "supervision", "telemetry"),
     ("consumer", "deadletters"),
     ("wiring",),

@@ -74,3 +74,13 @@ class WorkerDied(Event):
     consumer: EntryId
     thread: str
     error: str
+
+
+@attrs.frozen(kw_only=True)
+class AccessDenied(Event):
+    """A security policy, or strict mode, has refused an action. ``function`` is the one that asked, None for Python."""
+
+    actor: str | None  # the id; None: nobody was named
+    action: str
+    resource: str
+    function: EntryId | None

@@ -1,8 +1,8 @@
 """Regular expressions that cannot be made to hang: a search takes time linear in the length of the text.
 
-A pattern becomes a program whose steps are all followed side by side, as Ken Thompson described it (CACM 11:6, 1968) and
-RE2 does it; nothing is ever tried again. The syntax is the part of RE2's that tells whether there is a match: literals,
-``.``, classes, ``\\d \\w \\s`` (ASCII) and their opposites, ``^ $``, groups, ``|``, ``* + ? {m,n}``.
+A pattern becomes a program whose steps are all followed side by side, as Ken Thompson described it (CACM 11:6, 1968)
+and RE2 does it; nothing is ever tried again. The syntax is the part of RE2's that tells whether there is a match:
+literals, ``.``, classes, ``\\d \\w \\s`` (ASCII) and their opposites, ``^ $``, groups, ``|``, ``* + ? {m,n}``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from wippy_queue.driver import Driver, Subscription
-from wippy_queue.drivers.sqlite import KIND, SqliteConfig, statements
+from wippy_queue.drivers.sqlite import KIND, statements
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
+from wippy_queue.drivers.sqlite.options import SqliteConfig
 from wippy_queue.drivers.sqlite.subscription import SqliteSubscription
 from wippy_queue.ids import EntryId
 from wippy_queue.testing.conformance import DriverConformance

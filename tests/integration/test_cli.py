@@ -23,7 +23,7 @@ namespace: app
 entries:
   - name: files
     kind: queue.driver.sqlite
-    file: queues.db
+    file: ${env:TEST_FILE}
   - name: tasks
     kind: queue.queue
     driver: files
@@ -45,7 +45,12 @@ return function(body)
     logger:info("ended", {id = body.id})
 end
 """
-MEMORY_APP = APP.replace("kind: queue.driver.sqlite\n    file: queues.db", "kind: queue.driver.memory")
+MEMORY_APP = APP.replace("kind: queue.driver.sqlite\n    file: ${env:TEST_FILE}", "kind: queue.driver.memory")
+
+
+@pytest.fixture(autouse=True)
+def _queues_in_a_file_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_FILE", str(tmp_path / "queues.db"))
 
 
 @pytest.fixture
@@ -249,17 +254,17 @@ def test_check_is_silent_about_an_application_without_mistakes(app: Path) -> Non
 
 
 def test_check_tells_every_mistake_with_its_place(tmp_path: Path) -> None:
-    app = write_app(tmp_path, APP.replace("func: handler", "func: handlr\n    concurency: 4"))
+    app = write_app(tmp_path, APP.replace("queue: tasks", "queue: taks\n    concurency: 4"))
     done = wippy_queue("check", app)
     assert done.returncode == 1
+    assert "_index.yaml:12" in done.stdout + done.stderr
     assert "_index.yaml:13" in done.stdout + done.stderr
-    assert "_index.yaml:14" in done.stdout + done.stderr
     assert "did you mean 'concurrency'" in done.stdout + done.stderr
     places = {
         (problem["line"], problem["column"])
         for problem in json.loads(wippy_queue("check", app, "--json").stdout)["problems"]
     }
-    assert {line for line, _ in places} == {13, 14}
+    assert {line for line, _ in places} == {12, 13}
 
 
 def test_check_compiles_lua(app: Path) -> None:

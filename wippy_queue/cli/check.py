@@ -63,8 +63,8 @@ def _lua_mistakes(application: entries.Application) -> list[Problem]:
 
 
 def _at_its_line(why: str, entry: entries.LuaLibraryEntry) -> Problem:
-    """Take the place out of what the compiler says: ``handler.lua:3: unexpected symbol near 'then'``."""
-    found = re.fullmatch(r":(?P<line>\d+): (?P<why>.*)", why.removeprefix(entry.source_name), re.DOTALL)
+    """Take the line out of ``handler.lua:3: unexpected symbol near 'then'``; Lua cuts long names, so ours is used."""
+    found = re.fullmatch(r".*?:(?P<line>\d+): (?P<why>.*)", why, re.DOTALL)
     if found is None:
         return Problem(why, entry=entry.id, path="source")
     return Problem(found["why"], entry.source_name, int(found["line"]), entry=entry.id, path="source")

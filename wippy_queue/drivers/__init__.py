@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from wippy_queue.driver import DriverKind
-from wippy_queue.drivers import memory
+from wippy_queue.drivers import memory, sqlite
 
-DRIVER_KINDS: Final[dict[str, DriverKind]] = {kind.kind: kind for kind in (memory.KIND,)}
+DRIVER_KINDS: Final[dict[str, DriverKind]] = {kind.kind: kind for kind in (memory.KIND, sqlite.KIND)}

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from wippy_queue.clock import Clock
 from wippy_queue.codecs import encode_body
 from wippy_queue.driver import Capabilities
 from wippy_queue.durations import parse_duration
@@ -48,6 +49,7 @@ class Publisher:
         self._routes = routes
         self._capabilities = capabilities  # by driver id
         self._count = itertools.count(1)
+        self.clock = Clock()  # what messages are stamped with; a virtual one takes its place in tests
         self.published = 0  # publishes that were begun; join looks at it
 
     def route(self, queue_id: str) -> Route:
@@ -131,7 +133,7 @@ class Publisher:
         kept, options = split_headers(headers, options)
         capabilities = self._capabilities[route.queue.driver]
         priority = _check_options(options, kept, capabilities, route)
-        now = time.time()
+        now = self.clock.time()
         messages = [
             Message(
                 id=options.message_id or str(uuid.uuid4()),

@@ -3,7 +3,7 @@
 -- same result: some thirty times slower, but a time limit ends it.
 local std = ...
 local string = std.string
-local byte, char, find, sub, match, rep = string.byte, string.char, string.find, string.sub, string.match, string.rep
+local byte, char, find, sub, match = string.byte, string.char, string.find, string.sub, string.match
 local type, tostring, select, error, math = std.type, std.tostring, std.select, std.error, std.math
 local concat, unpack = std.table.concat, std.table.unpack
 
@@ -222,7 +222,8 @@ local function matcher(s, p, from)
         if not i then return nil end
       else
         local which = item.text
-        if which < 1 or which > level or sizes[which] < 0 then error('invalid capture index %' .. which, 0) end
+        if which < 1 or which > level or sizes[which] == UNCLOSED then error('invalid capture index %' .. which, 0) end
+        if sizes[which] == POSITION then return nil end
         if sub(s, i, i + sizes[which] - 1) ~= sub(s, starts[which], starts[which] + sizes[which] - 1) then return nil end
         i = i + sizes[which]
       end
@@ -273,6 +274,18 @@ local function search(s, p, from, whole, positions)
       return captures(i, to, whole)
     end
   end
+  return nil
+end
+
+-- A search without patterns, in pieces that memcmp is soon done with.
+local function find_plain(s, p, from)
+  local step = math.max(1, PLAIN_BUDGET // 10 // #p)
+  while from + #p - 1 <= #s do
+    local at = find(sub(s, from, from + step + #p - 2), p, 1, true)
+    if at then return from + at - 1, from + at + #p - 2 end
+    from = from + step
+  end
+  return nil
 end
 
 function slow.find(s, p, from) return search(s, p, from, false, true) end
@@ -290,6 +303,7 @@ function slow.gmatch(s, p, from)
       end
     end
     from = #s + 2
+    return nil
   end
 end
 
@@ -344,22 +358,12 @@ function slow.gsub(s, p, with, limit)
   return concat(parts), count
 end
 
--- A plain search in pieces, each of which memcmp is done with soon.
-local function find_plain(s, p, from)
-  local step = math.max(1, PLAIN_BUDGET // 10 // #p)
-  while from + #p - 1 <= #s do
-    local at = find(sub(s, from, from + step + #p - 2), p, 1, true)
-    if at then return from + at - 1, from + at + #p - 2 end
-    from = from + step
-  end
-end
-
 return {
   -- The function of Lua that is to do the job, or nil when C may.
   choose = function(name, s, p, init, plain)
     local from = start_of(s, init)
     if from > #s + 1 then return nil end
-    if name == 'find' and (plain or not find(p, '[%^%$%*%+%?%.%(%)%[%]%%%-]')) then
+    if name == 'find' and (plain or not find(p, '[%^%$%*%+%?%.%(%[%%%-]')) then
       return #p > 0 and (#s - from + 1) * #p > PLAIN_BUDGET and find_plain or nil, from
     end
     return is_slow(s, p, from) and slow[name] or nil, from

@@ -84,7 +84,10 @@ class TestFormat:
         assert lua.error(f"{self.MOMENT}:format(5)")[0] == "Invalid"
 
     def test_a_handler_that_makes_up_layouts_does_not_fill_the_memory(self, lua: ModuleBench) -> None:
-        code = "local from = ... for i = from, from + 2000 do time.unix(0):format('2006-' .. ('x'):rep(200) .. i) end return 1"
+        code = (
+            "local from = ... for i = from, from + 2000 do time.unix(0):format('2006-' .. ('x'):rep(200) .. i) end "
+            "return 1"
+        )
         lua.run(code, 0)
         before = lua.memory(code)
         lua.run(code, 10_000)

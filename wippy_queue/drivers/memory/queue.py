@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -36,7 +37,7 @@ class MemoryQueue:
 
     def __init__(self, driver: MemoryDriver, queue: Queue) -> None:
         self._driver = driver
-        self._clock = driver.clock
+        self._clock = driver.clock  # what is due; how long a caller waits is real time
         self._lock = threading.Lock()  # guards everything below
         self._arrived = threading.Condition(self._lock)  # consumers wait here
         self._room = threading.Condition(self._lock)  # publishers wait here
@@ -83,7 +84,7 @@ class MemoryQueue:
 
     def _admit_as_there_is_room(self, messages: Sequence[Message], timeout: float) -> None:
         """Caller holds the lock."""
-        deadline = self._clock.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         accepted = 0
         while True:
             room = max(0, self._options.max_length - self._count())
@@ -93,7 +94,7 @@ class MemoryQueue:
                 accepted += len(part)
             if accepted == len(messages):
                 return
-            left = deadline - self._clock.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise self._full(messages, accepted)
             self._room.wait(left)
@@ -253,7 +254,7 @@ class MemoryQueue:
                     for delivery in taken:
                         subscription.unsettled[delivery.receipt] = delivery
                     return taken
-                now = self._clock.monotonic()
+                now = time.monotonic()
                 if deadline is None:
                     deadline = now + timeout
                 if now >= deadline:
@@ -394,10 +395,10 @@ class MemoryQueue:
             return count
 
     def wait_idle(self, timeout: float) -> bool:
-        deadline = self._clock.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         with self._lock:
             while self._count():
-                left = deadline - self._clock.monotonic()
+                left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self._idle.wait(left)

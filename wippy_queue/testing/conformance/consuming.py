@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from functools import partial
 
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Driver, Subscription
@@ -102,8 +103,8 @@ class Consuming(Harness):
             for start in range(0, len(mine), 20):
                 self.publish(driver, queue, *mine[start : start + 20])
 
-        consumers = [self.background(lambda one=one: consume(one)) for one in subscriptions]  # type: ignore[misc]
-        publishers = [self.background(lambda part=part: publish(wanted[part::2])) for part in (0, 1)]  # type: ignore[misc]
+        consumers = [self.background(partial(consume, one)) for one in subscriptions]
+        publishers = [self.background(partial(publish, wanted[part::2])) for part in (0, 1)]
         for call in publishers:
             call.result()
         handled.wait(400)
@@ -163,7 +164,7 @@ class Consuming(Harness):
         self.drained(driver, queue, 0)
 
     def test_cancelling_and_subscribing_again_loses_nothing(self, driver: Driver) -> None:
-        """The stop of a consumer: cancel, hand back what came and what was on its way, close; then another takes over."""
+        """The stop of a consumer: cancel, hand back what came and what was on its way, close; another takes over."""
         queue = self.declared(driver)
         self.publish(driver, queue, *numbered(10))
         subscription = driver.subscribe(queue, 8)
@@ -209,7 +210,7 @@ class Consuming(Harness):
                 delivery.claim()
                 subscription.settle([Settlement(delivery, done=results.add)])
 
-        calls = [self.background(lambda part=part: settle(deliveries[part::2])) for part in (0, 1)]  # type: ignore[misc]
+        calls = [self.background(partial(settle, deliveries[part::2])) for part in (0, 1)]
         for call in calls:
             call.result()
         subscription.close()

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 class Harness:
     """Base of the suite.
 
-    Fixtures of the subclass work as in any pytest class; an autouse one may keep ``tmp_path`` or an address on ``self``.
+    Fixtures of the subclass work as in any pytest class; an autouse one may keep ``tmp_path`` or an url on ``self``.
     """
 
     kind: ClassVar[DriverKind]  # the driver's; its capabilities choose the tests
@@ -225,6 +225,10 @@ class Results:
         with self._changed:
             self._items.append(item)
             self._changed.notify_all()
+
+    def under(self, key: str) -> Callable[[Exception | None], None]:
+        """Return a ``done`` that reports ``(key, error)``."""
+        return lambda error: self.add((key, error))
 
     @property
     def items(self) -> list[Any]:

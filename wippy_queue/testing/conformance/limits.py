@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import attrs
 import pytest
@@ -47,10 +48,7 @@ class Limits(Harness):
 
     def test_many_publishers_that_wait_all_get_their_turn(self, driver: Driver) -> None:
         queue = self.declared(driver, max_length=2, overflow="block")
-        calls = [
-            self.background(lambda key=message_id: driver.publish(queue, [message(key)], self.patience))  # type: ignore[misc]
-            for message_id in numbered(12)
-        ]
+        calls = [self.background(partial(self.publish, driver, queue, message_id)) for message_id in numbered(12)]
         subscription = driver.subscribe(queue, 1)
         received = []
         for _ in calls:

@@ -43,13 +43,12 @@ class Settling(Harness):
         settlements = []
         for number, delivery in enumerate(self.receive(subscription, 30)):
             assert delivery.claim()
-            message_id = delivery.message.id
             settlements.append(
                 Settlement(
                     delivery,
                     actions[number % 3],
                     delivery.message if number % 3 == 2 else None,
-                    done=lambda error, message_id=message_id: results.add((message_id, error)),  # type: ignore[misc]
+                    done=results.under(delivery.message.id),
                 )
             )
         subscription.settle(settlements[:20])

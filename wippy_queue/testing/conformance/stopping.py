@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -91,10 +92,7 @@ class Stopping(Harness):
         def settle() -> None:
             for delivery in deliveries:
                 delivery.claim()
-                message_id = delivery.message.id
-                subscription.settle(
-                    [Settlement(delivery, done=lambda error, key=message_id: results.add((key, error)))]  # type: ignore[misc]
-                )
+                subscription.settle([Settlement(delivery, done=results.under(delivery.message.id))])
 
         call = self.background(settle)
         results.wait(1)
@@ -128,7 +126,7 @@ class Stopping(Harness):
         subscription.close()
 
     def test_what_a_publish_returned_from_is_there_after_a_stop_meanwhile(self, driver: Driver) -> None:
-        """Threads publish while the driver stops: each call returned or raised Unavailable, and what returned is kept."""
+        """Threads publish while the driver stops: each call returns or raises Unavailable; what returned is kept."""
         queue = self.declared(driver)
         stored = Results(self.patience)
         tried = Results(self.patience)
@@ -149,7 +147,7 @@ class Stopping(Harness):
                 for one in batch:
                     stored.add(one.id)
 
-        calls = [self.background(lambda thread=thread: publish(thread)) for thread in range(4)]  # type: ignore[misc]
+        calls = [self.background(partial(publish, thread)) for thread in range(4)]
         stored.wait(50)
         driver.stop()
         for call in calls:
