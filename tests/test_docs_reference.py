@@ -12,7 +12,7 @@ import pytest
 
 from wippy_queue.cli import cli
 from wippy_queue.drivers import DRIVER_KINDS
-from wippy_queue.entries import fields, kinds
+from wippy_queue.entries import Settings, fields, kinds
 from wippy_queue.lua.modules import NAMES
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -35,7 +35,7 @@ def first_table(text: str) -> set[str]:
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table, f"no table in {text[:60]!r}"
     rows = table[0].splitlines()[2:]
-    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    return {name for row in rows for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
 
 
 def written_fields(cls: type[Any]) -> set[str]:
@@ -67,6 +67,12 @@ def test_the_entries_page_names_the_options_of_every_driver(driver: Any) -> None
 
 def test_the_entries_page_lists_what_a_lifecycle_may_say() -> None:
     assert first_table(section("entries.md", "`lifecycle`")) >= written_fields(kinds.Lifecycle)
+
+
+def test_the_entries_page_lists_the_settings() -> None:
+    sections = {field.name: field.type for field in attrs.fields(attrs.resolve_types(Settings))}
+    settings = {f"{name}.{field.name}" for name, cls in sections.items() for field in attrs.fields(cls)}
+    assert first_table(section("entries.md", "Settings")) == settings
 
 
 def test_the_lua_page_names_every_module() -> None:

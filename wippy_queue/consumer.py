@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,21 +14,26 @@ from typing import Final
 
 import attrs
 
+from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Driver
-from wippy_queue.errors import Canceled, StopReport, Unavailable
-from wippy_queue.events import Event, WorkerDied
+from wippy_queue.errors import Canceled, StopReport, Timeout, Unavailable
+from wippy_queue.events import Event, WorkerDied, WorkerStuck
 from wippy_queue.flow.burial import Burial
 from wippy_queue.flow.feeder import RECEIVE_TIMEOUT, Feeder
 from wippy_queue.flow.pool import WorkerPool
 from wippy_queue.flow.prefetch import PrefetchBuffer
 from wippy_queue.flow.settle import Settler
+from wippy_queue.flow.timekeeper import Timekeeper
 from wippy_queue.flow.worker import Worker
-from wippy_queue.handler import Handler, WorkerContext
+from wippy_queue.handler import Handler, Outcome, WorkerContext
 from wippy_queue.ids import EntryId
 from wippy_queue.queues import Queue, RetryPolicy
 
+_log = logging.getLogger(__name__)
+
 _DEAF_AFTER: Final = 3 * RECEIVE_TIMEOUT  # seconds
+_NICEST: Final = 19
 _FEEDER_GRACE: Final = 1.0  # seconds of a stop that a feeder may take at most to come back from its driver
 
 
@@ -41,7 +50,10 @@ class ConsumerSpec:
     concurrency: int = 1
     prefetch: int = 10
     auto_ack: bool = False
+    security: SecurityContext | None = None  # what the handlers act with
     exact_counts: bool = True  # of the driver: what it says to be ready can be received
+    stuck_after: float | None = None  # seconds from a handler's start until its worker is stuck; None: never
+    max_stuck_workers: int = 10  # more than these fail the consumer
 
 
 class Consumer:
@@ -55,6 +67,7 @@ class Consumer:
         self._burial = burial
         self._emit = emit
         self._life: _Life | None = None
+        self._stuck: list[Worker] = []  # of all lives: their threads may come back one day
 
     def start(self, on_failure: Callable[[Exception], None]) -> None:
         """Start consuming; returns once every worker has its session.
@@ -65,7 +78,8 @@ class Consumer:
         Raises:
             WippyQueueError: the driver refuses, or the handler cannot run.
         """
-        life = _Life(self.spec, self._burial, self._emit, on_failure)
+        _check_stuck(self.spec, self._stuck)
+        life = _Life(self.spec, self._burial, self._emit, on_failure, self._stuck)
         self._life = life
         life.start()
 
@@ -102,8 +116,10 @@ class _Life:
         burial: Burial,
         emit: Callable[[Event], None],
         on_failure: Callable[[Exception], None],
+        stuck: list[Worker],
     ) -> None:
-        handler = spec.make_handler()
+        self._handler = spec.make_handler()
+        self._stuck = stuck
         self._spec = spec
         self._emit = emit
         self._on_failure = on_failure
@@ -127,10 +143,10 @@ class _Life:
         died = partial(self._died, f"{spec.id}-feeder")
         self.feeder = Feeder(self._subscription, self._buffer, self._ready_messages, died)
         self._feeder_thread = threading.Thread(target=self.feeder.run, name=f"{spec.id}-feeder", daemon=True)
-        self._pool = WorkerPool(spec.concurrency, f"{spec.id}-worker")
-        self.workers = [self._worker(index, handler) for index in range(spec.concurrency)]
+        self._pool = WorkerPool(spec.concurrency + spec.max_stuck_workers + 1, f"{spec.id}-worker")
+        self.workers = [self._worker(index) for index in range(spec.concurrency)]
 
-    def _worker(self, index: int, handler: Handler) -> Worker:
+    def _worker(self, index: int) -> Worker:
         spec = self._spec
         context = WorkerContext(
             consumer=spec.id,
@@ -139,21 +155,26 @@ class _Life:
             settle=self._settler.settle,
             cancel=self._cancel,
             auto_ack=spec.auto_ack,
+            security=spec.security,
         )
-        return Worker(handler, context, self._buffer, self._subscription, self._settler)
+        return Worker(self._handler, context, self._buffer, self._subscription, self._settler)
 
     def start(self) -> None:
-        self._pool.start(
-            [
-                partial(worker.run, self._one_more_ready, partial(self._died, f"{self._spec.id}-worker-{index}"))
-                for index, worker in enumerate(self.workers)
-            ]
-        )
+        self._pool.start({worker.index: self._task(worker) for worker in self.workers})
         self._ready.wait()
         if self._error is not None:
             self.stop(0.0)
             raise self._error
         self._feeder_thread.start()
+        if self._spec.stuck_after is not None:
+            name = f"{self._spec.id}-timekeeper"
+            keeper = Timekeeper(
+                self.workers, self._spec.stuck_after, self._replace, self._cancel, partial(self._died, name)
+            )
+            threading.Thread(target=keeper.run, name=name, daemon=True).start()
+
+    def _task(self, worker: Worker) -> Callable[[], None]:
+        return partial(worker.run, self._one_more_ready, partial(self._died, f"{self._spec.id}-worker-{worker.index}"))
 
     def _one_more_ready(self) -> None:
         with self._lock:
@@ -178,6 +199,35 @@ class _Life:
             return
         self._emit(WorkerDied(consumer=self._spec.id, thread=thread, error=f"{type(error).__name__}: {error}"))
         self._on_failure(error)
+
+    def _replace(self, worker: Worker, delivery: Delivery) -> None:
+        """The handler outlives its limit and cannot be ended: its message fails, another worker takes its place."""
+        spec = self._spec
+        error = Timeout(f"{spec.function}: the handler exceeded its time limit and could not be ended")
+        settled_before = not self._settler.settle(delivery, Outcome(error=error))
+        if settled_before and worker.current is not delivery:
+            return  # it came back at the last moment
+        worker.retired = True
+        self._stuck.append(worker)
+        _lower_priority(worker)
+        name = f"{spec.id}-worker-{worker.index}"
+        _log.error(
+            "a handler could not be ended; its worker was replaced",
+            extra={"fields": {"consumer": spec.id, "message_id": delivery.message.id, "function": spec.function}},
+        )
+        self._emit(
+            WorkerStuck(
+                consumer=spec.id,
+                queue=spec.queue.id,
+                message_id=delivery.message.id,
+                thread=name,
+                stuck=len(self._stuck),
+            )
+        )
+        _check_stuck(spec, self._stuck)
+        fresh = self._worker(worker.index)
+        self.workers[worker.index] = fresh
+        self._pool.start({fresh.index: self._task(fresh)})
 
     def _ready_messages(self) -> int:
         """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
@@ -215,11 +265,29 @@ class _Life:
         cut: list[Delivery] = []
         for worker in self.workers:
             delivery = worker.current
-            if delivery is not None:
+            if delivery is None:
+                continue
+            if self._settler.release([delivery]) or self._spec.auto_ack:
                 cut.append(delivery)
-                self._settler.release([delivery])
-                worker.kill()
+            worker.kill()
         return cut
+
+
+def _check_stuck(spec: ConsumerSpec, stuck: list[Worker]) -> None:
+    """Forget the workers that have come back; raise when more are stuck than may be."""
+    stuck[:] = [worker for worker in stuck if worker.thread_id is not None]
+    if len(stuck) > spec.max_stuck_workers:
+        raise Unavailable(
+            f"{spec.id}: {len(stuck)} workers are stuck in handlers that cannot be ended, more than"
+            f" lua.max_stuck_workers allows ({spec.max_stuck_workers}); mend {spec.function} and start the process anew"
+        )
+
+
+def _lower_priority(worker: Worker) -> None:
+    """Let what is stuck in a loop of C take only the processor time that nobody else wants; Linux knows threads."""
+    if sys.platform == "linux" and worker.native_id is not None:
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            os.setpriority(os.PRIO_PROCESS, worker.native_id, _NICEST)
 
 
 def _ids(deliveries: list[Delivery]) -> tuple[str, ...]:

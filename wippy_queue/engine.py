@@ -21,6 +21,7 @@ from wippy_queue.events import Event
 from wippy_queue.flow.burial import parked_queue
 from wippy_queue.flow.publisher import PublishOptions
 from wippy_queue.ids import EntryId
+from wippy_queue.lua.host import Chunks
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Message
 from wippy_queue.queues import QueueInfo
@@ -74,6 +75,7 @@ class Engine:
                 overrides=overrides,
                 skip_unsupported=skip_unsupported,
                 known_modules=LUA_MODULES,
+                check_lua=Chunks().check,
             )
         )
 
@@ -110,6 +112,7 @@ class Engine:
                 overrides=overrides,
                 skip_unsupported=skip_unsupported,
                 known_modules=LUA_MODULES,
+                check_lua=Chunks().check,
             )
         )
 

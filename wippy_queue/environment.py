@@ -43,13 +43,14 @@ class Environment:
         self._lock = threading.Lock()
         self._memory: dict[tuple[str, str], str] = {}  # storage and name -> value
 
-    def find(self, key: str) -> Variable | None:
-        """Return the variable of this id or name."""
-        return self._by_id.get(EntryId(key)) or self._by_name.get(key)
+    def find(self, key: str, namespace: str) -> Variable | None:
+        """Return the variable of this id; else that of the entry of this name in the namespace; else of this name."""
+        ids = (EntryId(key), EntryId(f"{namespace}:{key}"))
+        return next((self._by_id[entry] for entry in ids if entry in self._by_id), self._by_name.get(key))
 
-    def variable(self, key: str) -> Variable:
-        """Return the variable of this id or name. Raises NotFound."""
-        found = self.find(key)
+    def variable(self, key: str, namespace: str) -> Variable:
+        """Return what `find` finds. Raises NotFound."""
+        found = self.find(key, namespace)
         if found is None:
             close = did_you_mean(key, [*self._by_id, *self._by_name])
             raise NotFound(f"no environment variable {key!r} is declared{close}; declare it as an env.variable")

@@ -68,6 +68,17 @@ class SettleLost(Event):
 
 
 @attrs.frozen(kw_only=True)
+class WorkerStuck(Event):
+    """A handler outlived its time limit and could not be ended; its worker was replaced."""
+
+    consumer: EntryId
+    queue: EntryId
+    message_id: str
+    thread: str
+    stuck: int  # how many of the consumer are stuck now
+
+
+@attrs.frozen(kw_only=True)
 class WorkerDied(Event):
     """A feeder or worker thread ended by an error of ours; its consumer has failed and is restarted."""
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import attrs
 
+from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import WippyQueueError
 from wippy_queue.ids import EntryId
@@ -40,6 +41,7 @@ class WorkerContext:
     settle: Callable[[Delivery, Outcome], bool]  # by hand, from inside the handler; False: settled already
     cancel: threading.Event  # set when the consumer stops: what blocks in our modules ends with Canceled
     auto_ack: bool = False  # settled before the handler starts; by hand is Invalid then
+    security: SecurityContext | None = None  # what the handler acts with
 
 
 class Session(Protocol):

@@ -33,6 +33,7 @@ from wippy_queue.suggest import did_you_mean
 from wippy_queue.supervision import Supervisor
 from wippy_queue.telemetry.bus import EventBus
 
+_KILL_GRACE: Final = 1.0  # seconds after its time limit that a handler in Lua has to end; a kill takes milliseconds
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, as in Python
 
 
@@ -163,10 +164,20 @@ class Wiring:
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
                 exact_counts=self.capabilities[route.queue.driver].exact_counts,
+                stuck_after=self._stuck_after(entry),
+                max_stuck_workers=self.application.settings.lua.max_stuck_workers,
             )
             consumer = Consumer(spec, self.burial, self.bus.emit)
             self.consumers[entry.id] = consumer
             self.supervisor.add(entry.id, consumer, _lifecycle(entry.lifecycle), self._requires[entry.id])
+
+    def _stuck_after(self, entry: entries.ConsumerEntry) -> float | None:
+        """Return when a handler that is still running counts as stuck: Lua is given time to be ended, Python cannot."""
+        function = self.application.entries.get(entry.func)
+        if not isinstance(function, entries.LuaFunctionEntry):
+            return entry.timeout
+        timeout = entry.timeout if entry.timeout is not None else function.timeout
+        return None if timeout is None else timeout + _KILL_GRACE
 
     def check_names(self) -> None:
         """Check that Python has registered what the entries need of it.

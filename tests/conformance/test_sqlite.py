@@ -19,7 +19,8 @@ from wippy_queue.testing.conformance import DriverConformance
 class TestSqlite(DriverConformance):
     kind = KIND
     moment = 0.05
-    lease = 0.5
+    delay = 0.15
+    lease = 0.3
 
     @pytest.fixture(autouse=True)
     def _keep_file(self, tmp_path: Path) -> None:

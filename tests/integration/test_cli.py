@@ -1,9 +1,10 @@
-"""The command line as a user meets it: in a process of its own, with real signals."""
+"""The command line as a user meets it; `run` in a process of its own, with real signals."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import logging
 import queue
 import signal
 import subprocess
@@ -13,7 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
+
+from wippy_queue.cli import main
 
 DEADLINE = 30.0  # seconds that a line or an exit may take; only a broken product needs them
 
@@ -66,16 +70,32 @@ def write_app(folder: Path, entries: str) -> Path:
     return app
 
 
-def wippy_queue(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "wippy_queue", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-        timeout=DEADLINE,
-        check=False,
-    )
+@attrs.frozen
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def wippy_queue(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Run a command in this process, which is fast, and return what it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    handlers, level = list(logging.root.handlers), logging.root.level
+
+    def command(*arguments: object, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    yield command
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 class Running:
@@ -89,13 +109,14 @@ class Running:
             text=True,
         )
         self.seen: list[str] = []
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.put(line)
+        self._lines.put(None)
 
     def line_with(self, text: str) -> str:
         """Wait for a line that holds ``text`` and return it."""
@@ -104,7 +125,8 @@ class Running:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"no line with {text!r} in\n{''.join(self.seen)}") from None
+                line = None
+            assert line is not None, f"no line with {text!r} in\n{''.join(self.seen)}"
             self.seen.append(line)
             if text in line:
                 return line
@@ -133,7 +155,7 @@ def run() -> Iterator[Run]:
         running.process.stderr.close()
 
 
-def test_the_demo_shows_what_happens_and_ends_by_itself() -> None:
+def test_the_demo_shows_what_happens_and_ends_by_itself(wippy_queue: Command) -> None:
     done = wippy_queue("demo")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -156,7 +178,7 @@ def test_the_first_signal_stops_gracefully(app: Path, run: Run, number: signal.S
     assert running.exit_code() == 0
 
 
-def test_run_handles_what_another_process_has_published(app: Path, run: Run) -> None:
+def test_run_handles_what_another_process_has_published(app: Path, run: Run, wippy_queue: Command) -> None:
     published = wippy_queue("publish", app, "app:tasks", '{"id": 7}')
     assert published.returncode == 0, published.stderr
     running = run(app)
@@ -167,7 +189,7 @@ def test_run_handles_what_another_process_has_published(app: Path, run: Run) -> 
     assert counts["app:tasks"]["message_count"] == 0
 
 
-def test_the_log_can_be_read_by_a_program(app: Path, run: Run) -> None:
+def test_the_log_can_be_read_by_a_program(app: Path, run: Run, wippy_queue: Command) -> None:
     wippy_queue("publish", app, "app:tasks", '{"id": 7}')
     running = run(app, "--log-format", "json")
     entry = json.loads(running.line_with('"ended"'))
@@ -178,7 +200,9 @@ def test_the_log_can_be_read_by_a_program(app: Path, run: Run) -> None:
     assert [line for line in running.seen if not line.startswith("{")] == []
 
 
-def test_a_handler_that_had_to_be_cut_is_reported_and_its_message_stays(app: Path, run: Run) -> None:
+def test_a_handler_that_had_to_be_cut_is_reported_and_its_message_stays(
+    app: Path, run: Run, wippy_queue: Command
+) -> None:
     message_id = wippy_queue("publish", app, "app:tasks", '{"endless": true}').stdout.strip()
     running = run(app, "--stop-timeout", "0.5")
     running.line_with("began")
@@ -190,7 +214,7 @@ def test_a_handler_that_had_to_be_cut_is_reported_and_its_message_stays(app: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_cuts_at_once(app: Path, run: Run, number: signal.Signals) -> None:
+def test_the_second_signal_cuts_at_once(app: Path, run: Run, number: signal.Signals, wippy_queue: Command) -> None:
     wippy_queue("publish", app, "app:tasks", '{"endless": true}')
     running = run(app, "--stop-timeout", "600")
     running.line_with("began")
@@ -200,7 +224,7 @@ def test_the_second_signal_cuts_at_once(app: Path, run: Run, number: signal.Sign
     assert running.exit_code() == 128 + number
 
 
-def test_a_body_comes_from_stdin_and_what_waits_can_be_looked_at_and_dropped(app: Path) -> None:
+def test_a_body_comes_from_stdin_and_what_waits_can_be_looked_at_and_dropped(app: Path, wippy_queue: Command) -> None:
     published = wippy_queue("publish", app, "app:tasks", "-", "--id", "m-1", "-H", "color=red", stdin='{"id": 7}')
     assert published.stdout == "m-1\n", published.stderr
     (message,) = json.loads(wippy_queue("peek", app, "app:tasks", "--json").stdout)
@@ -211,14 +235,14 @@ def test_a_body_comes_from_stdin_and_what_waits_can_be_looked_at_and_dropped(app
     assert wippy_queue("peek", app, "app:tasks").stdout == "no message waits\n"
 
 
-def test_purge_asks_first(app: Path) -> None:
+def test_purge_asks_first(app: Path, wippy_queue: Command) -> None:
     wippy_queue("publish", app, "app:tasks", "1")
     refused = wippy_queue("purge", app, "app:tasks", stdin="n\n")
     assert refused.returncode == 1
     assert len(json.loads(wippy_queue("peek", app, "app:tasks", "--json").stdout)) == 1
 
 
-def test_text_needs_to_be_called_text(app: Path) -> None:
+def test_text_needs_to_be_called_text(app: Path, wippy_queue: Command) -> None:
     refused = wippy_queue("publish", app, "app:tasks", "hello")
     assert refused.returncode == 2
     assert "--text" in refused.stderr
@@ -230,7 +254,9 @@ def test_text_needs_to_be_called_text(app: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["publish", "app:tasks", "1"], ["info"], ["peek", "app:tasks"], ["purge", "app:tasks"]]
 )
-def test_a_memory_queue_cannot_be_reached_from_another_process(tmp_path: Path, command: list[str]) -> None:
+def test_a_memory_queue_cannot_be_reached_from_another_process(
+    tmp_path: Path, command: list[str], wippy_queue: Command
+) -> None:
     name, *arguments = command
     done = wippy_queue(name, write_app(tmp_path, MEMORY_APP), *arguments)
     assert done.returncode == 2
@@ -239,7 +265,9 @@ def test_a_memory_queue_cannot_be_reached_from_another_process(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("command", ["publish", "peek"])
-def test_a_queue_that_does_not_exist_is_an_error_without_a_traceback(app: Path, command: str) -> None:
+def test_a_queue_that_does_not_exist_is_an_error_without_a_traceback(
+    app: Path, command: str, wippy_queue: Command
+) -> None:
     done = wippy_queue(command, app, "app:task", *(["1"] if command == "publish" else []))
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
@@ -247,13 +275,13 @@ def test_a_queue_that_does_not_exist_is_an_error_without_a_traceback(app: Path, 
     assert "Traceback" not in done.stderr
 
 
-def test_check_is_silent_about_an_application_without_mistakes(app: Path) -> None:
+def test_check_is_silent_about_an_application_without_mistakes(app: Path, wippy_queue: Command) -> None:
     done = wippy_queue("check", app)
     assert (done.returncode, done.stderr) == (0, "")
     assert "no mistakes" in done.stdout
 
 
-def test_check_tells_every_mistake_with_its_place(tmp_path: Path) -> None:
+def test_check_tells_every_mistake_with_its_place(tmp_path: Path, wippy_queue: Command) -> None:
     app = write_app(tmp_path, APP.replace("queue: tasks", "queue: taks\n    concurency: 4"))
     done = wippy_queue("check", app)
     assert done.returncode == 1
@@ -267,14 +295,14 @@ def test_check_tells_every_mistake_with_its_place(tmp_path: Path) -> None:
     assert {line for line, _ in places} == {12, 13}
 
 
-def test_check_compiles_lua(app: Path) -> None:
+def test_check_compiles_lua(app: Path, wippy_queue: Command) -> None:
     (app / "handler.lua").write_text("return function(body)\n  if then\nend\n", encoding="utf-8")
     done = wippy_queue("check", app)
     assert done.returncode == 1
     assert "handler.lua:2" in done.stdout + done.stderr
 
 
-def test_check_warns_of_names_that_only_python_can_register(app: Path) -> None:
+def test_check_warns_of_names_that_only_python_can_register(app: Path, wippy_queue: Command) -> None:
     index = app / "_index.yaml"
     index.write_text(index.read_text(encoding="utf-8").replace("[logger]", "[logger, mail]"), encoding="utf-8")
     done = wippy_queue("check", app)
@@ -283,20 +311,20 @@ def test_check_warns_of_names_that_only_python_can_register(app: Path) -> None:
     assert "mail" in done.stderr
 
 
-def test_run_refuses_an_application_with_mistakes(tmp_path: Path) -> None:
+def test_run_refuses_an_application_with_mistakes(tmp_path: Path, wippy_queue: Command) -> None:
     done = wippy_queue("run", write_app(tmp_path, APP.replace("kind: queue.queue", "kind: queue.kew")))
     assert done.returncode == 1
     assert "_index.yaml:8" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_override_swaps_the_driver(tmp_path: Path) -> None:
+def test_an_override_swaps_the_driver(tmp_path: Path, wippy_queue: Command) -> None:
     app = write_app(tmp_path, APP + "  - {name: memory, kind: queue.driver.memory}\n")
     done = wippy_queue("info", app, "-o", "app:tasks:driver=app:memory")
     assert done.returncode == 2
 
 
-def test_every_command_has_help_with_an_example() -> None:
+def test_every_command_has_help_with_an_example(wippy_queue: Command) -> None:
     listed = wippy_queue("--help").stdout
     for command in ("run", "check", "publish", "info", "peek", "purge"):
         assert command in listed

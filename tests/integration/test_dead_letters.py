@@ -24,7 +24,13 @@ ENTRIES: list[dict[str, Any]] = [
         "dead_letter": {"queue": "dead", "max_attempts": 2},
     },
     {"name": "plain", "kind": "queue.queue", "driver": "memory", "retry": {"initial_delay": 0, "max_attempts": 1}},
-    {"name": "worker", "kind": "queue.consumer", "queue": "tasks", "func": "handler", "lifecycle": {"auto_start": True}},
+    {
+        "name": "worker",
+        "kind": "queue.consumer",
+        "queue": "tasks",
+        "func": "handler",
+        "lifecycle": {"auto_start": True},
+    },
     {"name": "other", "kind": "queue.consumer", "queue": "plain", "func": "handler", "lifecycle": {"auto_start": True}},
 ]
 

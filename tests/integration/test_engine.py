@@ -39,7 +39,14 @@ def lua(name: str, source: str, **fields: Any) -> dict[str, Any]:
 
 
 def consumer(func: str = "handler", queue: str = "tasks", **fields: Any) -> dict[str, Any]:
-    return {"name": f"{func}-worker", "kind": "queue.consumer", "queue": queue, "func": func, "lifecycle": AUTO, **fields}
+    return {
+        "name": f"{func}-worker",
+        "kind": "queue.consumer",
+        "queue": queue,
+        "func": func,
+        "lifecycle": AUTO,
+        **fields,
+    }
 
 
 def engine_of(*entries: Mapping[str, Any], **options: Any) -> Engine:

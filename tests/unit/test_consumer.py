@@ -16,8 +16,8 @@ from tests.support import DEADLINE, eventually, message, queue
 from wippy_queue.consumer import Consumer, ConsumerSpec
 from wippy_queue.delivery import Delivery
 from wippy_queue.drivers.memory import MemoryDriver
-from wippy_queue.errors import Invalid, StopReport, WippyQueueError
-from wippy_queue.events import Event
+from wippy_queue.errors import Invalid, StopReport, Unavailable, WippyQueueError
+from wippy_queue.events import Event, WorkerStuck
 from wippy_queue.flow.burial import Burial, Route
 from wippy_queue.handler import ACK, Handler, Outcome, Session, WorkerContext
 from wippy_queue.handlers import PythonFunction, current_message
@@ -50,8 +50,7 @@ class Setup:
             driver=self.driver,
             function=FUNCTION,
             make_handler=lambda: made,
-            retry=TASKS.retry,
-            **fields,
+            **{"retry": TASKS.retry, **fields},
         )
         burial = Burial({TASKS.id: Route(TASKS, self.driver)}, self.events.append)
         consumer = Consumer(spec, burial, self.events.append)
@@ -281,6 +280,51 @@ def test_a_stop_before_a_start_and_a_second_stop_are_harmless(setup: Setup) -> N
     consumer.start(setup.failures.append)
     consumer.stop(1.0)
     assert consumer.stop(1.0) == StopReport()
+
+
+def test_a_handler_that_cannot_be_ended_is_replaced_and_its_message_fails(setup: Setup) -> None:
+    gate, seen = Gate(), []
+
+    def handler(body: int) -> None:
+        if body == 0:
+            gate(body)
+        seen.append(body)
+
+    setup.publish(3)
+    consumer = setup.start(handler, stuck_after=0.05)
+    gate.await_begun(1)
+    eventually(lambda: seen == [1, 2], "the others are handled")
+    eventually(lambda: gate.begun.acquire(blocking=False), "the first is tried again")
+    [event, *_] = [event for event in setup.events if isinstance(event, WorkerStuck)]
+    assert (event.message_id, event.stuck) == ("m-0", 1)
+    gate.go_on.set()
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert setup.failures == []
+    consumer.stop(DEADLINE)
+
+
+def test_a_stop_does_not_wait_for_a_stuck_worker(setup: Setup) -> None:
+    gate = Gate()
+    setup.publish(1)
+    consumer = setup.start(gate, stuck_after=0.05, retry=RetryPolicy(initial_delay=3600))
+    eventually(lambda: any(isinstance(event, WorkerStuck) for event in setup.events), "stuck")
+    begin = time.monotonic()
+    assert consumer.stop(DEADLINE).abandoned == ()
+    assert time.monotonic() - begin < DEADLINE / 4
+    gate.go_on.set()
+
+
+def test_too_many_stuck_workers_fail_the_consumer_and_keep_it_down(setup: Setup) -> None:
+    gate = Gate()
+    setup.publish(3)
+    consumer = setup.start(gate, concurrency=3, stuck_after=0.05, max_stuck_workers=2)
+    eventually(lambda: setup.failures, "failed")
+    assert "3 workers are stuck" in str(setup.failures[0])
+    consumer.stop(0.0)
+    with pytest.raises(Unavailable, match="workers are stuck"):
+        consumer.start(setup.failures.append)
+    gate.go_on.set()
+    assert len(setup.failures) == 1
 
 
 def test_starting_and_stopping_at_random_moments_loses_nothing_and_repeats_no_success(setup: Setup) -> None:

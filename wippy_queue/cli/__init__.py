@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -36,10 +37,14 @@ for command in (run, check, publish, info, peek, purge, demo):
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run a command and end the process; what a user did wrong is one message, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process; what a user did wrong is one message, never a traceback.
+
+    Args:
+        arguments: those of the command line; None: what the process was started with.
+    """
     try:
-        cli.main(prog_name="wippy-queue", standalone_mode=True)
+        cli.main(arguments, prog_name="wippy-queue")
     except WippyQueueError as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)

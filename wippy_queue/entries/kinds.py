@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NewType
 
@@ -13,7 +14,9 @@ from wippy_queue.entries.nodes import Place
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Encoding
 from wippy_queue.options import duration, size, whole
+from wippy_queue.patterns import Pattern
 from wippy_queue.queues import DeadLetter, RetryPolicy
+from wippy_queue.suggest import did_you_mean
 
 DRIVER_KINDS: Final = "queue.driver."  # what every kind of driver begins with
 
@@ -28,6 +31,11 @@ CODECS: Final[Mapping[str, Encoding]] = {
 
 ModuleName = NewType("ModuleName", str)  # under `modules:`
 Imports = NewType("Imports", dict[str, EntryId])  # under `imports:`; a list of ids will do
+Names = NewType("Names", tuple[str, ...])  # a list, or one text; never empty
+GroupName = NewType("GroupName", str)  # the id of a group of policies; a bare name is one in the entry's namespace
+GroupReference = NewType("GroupReference", str)  # the same, of a group that some policy belongs to
+
+_META: Final = re.compile(r"(actor\.)?meta(\.[^.\s]+)+")
 
 
 @attrs.frozen
@@ -58,6 +66,13 @@ def _names_callable(_instance: Any, attribute: Any, value: str) -> None:
     module, colon, name = value.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
         raise ValueError(f"'{attribute.name}' must be like package.module:callable")
+
+
+def _names_fact(_instance: Any, attribute: Any, value: str) -> None:
+    if value in {"actor.id", "action", "resource"} or _META.fullmatch(value):
+        return
+    known = did_you_mean(value, ["actor.id", "actor.meta.", "action", "resource", "meta."])
+    raise CuredError(f"expected actor.id, actor.meta.NAME, action, resource or meta.NAME{known}")
 
 
 def _check_delays(delays: Any) -> None:
@@ -93,7 +108,7 @@ class Security:
 
     actor: Actor | None = None
     policies: tuple[EntryId, ...] | None = attrs.field(default=None, metadata=refers_to("security.policy"))
-    groups: tuple[str, ...] | None = None
+    groups: tuple[GroupReference, ...] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -242,13 +257,14 @@ class EnvVariableEntry(Entry):
     )  # None: the environment of the process
     default: str | None = attrs.field(default=None, repr=False)
     read_only: bool = False
+    readonly: bool = False  # the same, as Wippy spells it
 
 
 @attrs.frozen(kw_only=True)
 class Condition:
     """What must hold for a policy to match."""
 
-    field: str
+    field: str = attrs.field(validator=_names_fact)
     operator: Literal[
         "eq",
         "ne",
@@ -266,15 +282,34 @@ class Condition:
         "nmatches",
     ]
     value: Any = None
-    value_from: str | None = None
+    value_from: str | None = attrs.field(default=None, validator=attrs.validators.optional(_names_fact))
+
+    def __attrs_post_init__(self) -> None:
+        if self.operator in {"exists", "nexists"}:
+            if self.value_from is not None or self.value not in {None, True}:
+                raise ValueError(f"{self.operator} asks whether there is a value and compares nothing; remove the value")
+        elif (self.value is None) == (self.value_from is None):
+            raise ValueError(f"{self.operator} needs one of value and value_from")
+        elif self.value is None:
+            return
+        elif self.operator in {"in", "nin"} and not isinstance(self.value, list):
+            raise ValueError(f"{self.operator} needs a list as its value")
+        elif self.operator in {"lt", "lte", "gt", "gte"} and (
+            isinstance(self.value, bool) or not isinstance(self.value, (int, float, str))
+        ):
+            raise ValueError(f"{self.operator} needs a number or a text as its value")
+        elif self.operator in {"matches", "nmatches"}:
+            if not isinstance(self.value, str):
+                raise ValueError(f"{self.operator} needs a pattern, which is text, as its value")
+            Pattern(self.value)
 
 
 @attrs.frozen(kw_only=True)
 class Policy:
     """Which actions on which resources are allowed or denied; ``*`` stands for anything."""
 
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
+    actions: tuple[str, ...] = attrs.field(metadata={SHAPE: Names})
+    resources: tuple[str, ...] = attrs.field(metadata={SHAPE: Names})
     effect: Literal["allow", "deny"]
     conditions: tuple[Condition, ...] = ()
 
@@ -284,7 +319,7 @@ class PolicyEntry(Entry):
     """``security.policy``"""
 
     policy: Policy
-    groups: tuple[str, ...] = ()
+    groups: tuple[GroupName, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -313,8 +348,8 @@ ENTRY_CLASSES: Final[Mapping[str, type[Entry]]] = {
 
 # What has its class above and no behaviour yet: take a line out here when it has.
 NOT_YET_KINDS: Final[frozenset[str]] = frozenset(
-    {"env.storage.os", "env.storage.memory", "env.variable", "security.policy", "config.aws"}
+    {"config.aws"}
 )
-NOT_YET_FIELDS: Final[Mapping[type, frozenset[str]]] = {Lifecycle: frozenset({"security"})}
+NOT_YET_FIELDS: Final[Mapping[type, frozenset[str]]] = {}
 # Drivers of the specification; one without a DriverKind is «not supported yet».
 PLANNED_DRIVERS: Final = tuple(f"{DRIVER_KINDS}{name}" for name in ("memory", "sqlite", "amqp", "redis", "sqs"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import attrs
 from wippy_queue.driver import DriverKind
 from wippy_queue.entries import links
 from wippy_queue.entries.build import Builder
-from wippy_queue.entries.kinds import Entry
+from wippy_queue.entries.kinds import Entry, LuaLibraryEntry
 from wippy_queue.entries.links import Declared, Unresolved
 from wippy_queue.entries.nodes import NOWHERE, Node, Place, Where, describe, from_python, put
 from wippy_queue.entries.settings import Settings, read_settings
@@ -28,6 +28,9 @@ _OVERRIDES: Final = Place("<overrides>")
 _SETTINGS: Final = Place("<settings>")
 
 _log = logging.getLogger("wippy_queue.entries")
+
+
+CheckLua = Callable[[str, str], str | None]
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +52,7 @@ def load(
     skip_unsupported: bool = False,
     known_modules: Collection[str],
     python_names: Collection[str] = (),
+    check_lua: CheckLua | None = None,
 ) -> Application:
     """Return the application in these folders and files.
 
@@ -61,6 +65,7 @@ def load(
         skip_unsupported: leave out, with a warning, what exists in Wippy but not here.
         known_modules: names of the Lua modules that exist.
         python_names: modules and functions that Python has registered already.
+        check_lua: returns what is wrong with the text of a Lua source of that name, or None.
 
     Raises:
         ConfigurationError: with every mistake of the application.
@@ -74,6 +79,7 @@ def load(
         skip_unsupported=skip_unsupported,
         known_modules=known_modules,
         python_names=python_names,
+        check_lua=check_lua,
     )
 
 
@@ -88,6 +94,7 @@ def from_entries(
     skip_unsupported: bool = False,
     known_modules: Collection[str],
     python_names: Collection[str] = (),
+    check_lua: CheckLua | None = None,
 ) -> Application:
     """Return the application of these entries, each of them what it would be in YAML.
 
@@ -107,6 +114,7 @@ def from_entries(
         skip_unsupported=skip_unsupported,
         known_modules=known_modules,
         python_names=python_names,
+        check_lua=check_lua,
     )
 
 
@@ -130,6 +138,7 @@ class _Loading:
         skip_unsupported: bool,
         known_modules: Collection[str],
         python_names: Collection[str],
+        check_lua: CheckLua | None,
     ) -> Application:
         for entry, fields in (overrides or {}).items():
             self._override(entry, fields)
@@ -144,6 +153,10 @@ class _Loading:
         entries = builder.build()
         registry, reader = builder.registry, builder.reader
         links.note_cycles(entries, reader)
+        if check_lua is not None and not skip_unsupported:  # else only the function itself fails, when it is called
+            for unit in entries.values():
+                if isinstance(unit, LuaLibraryEntry) and (fault := check_lua(unit.source, unit.source_name)):
+                    reader.note(fault, Where(entry=unit.id, path="source"), unit.place)
         layers = [(node, skip_unsupported) for node in self._settings]
         if settings is not None and (node := self._from_python(settings, Where(path="settings"), _SETTINGS)):
             layers.append((node, False))

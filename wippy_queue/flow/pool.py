@@ -6,7 +6,7 @@ import concurrent.futures
 import concurrent.futures.thread
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -19,9 +19,10 @@ class WorkerPool:
     def __init__(self, size: int, name: str) -> None:
         self._name = name
         self._executor = concurrent.futures.ThreadPoolExecutor(size)
-        self._futures: list[concurrent.futures.Future[None]] = []
+        self._futures: dict[int, concurrent.futures.Future[None]] = {}
 
-    def start(self, tasks: Sequence[Callable[[], None]]) -> None:
+    def start(self, tasks: Mapping[int, Callable[[], None]]) -> None:
+        """Run the tasks, by the number that is in the name of their thread; one of the same number is forgotten."""
         # An executor joins its threads at interpreter exit, daemons too: a script that raises before stop(), or has a
         # stuck handler, would hang for ever. So the threads are made from a daemon thread, for they inherit that, and
         # are taken out of the table that the exit hook joins. Private, the same in CPython 3.11 to 3.14; a test runs
@@ -30,9 +31,9 @@ class WorkerPool:
         starter.start()
         starter.join()
 
-    def _start(self, tasks: Sequence[Callable[[], None]]) -> None:
-        for index, task in enumerate(tasks):
-            self._futures.append(self._executor.submit(self._run, index, task))
+    def _start(self, tasks: Mapping[int, Callable[[], None]]) -> None:
+        for index, task in tasks.items():
+            self._futures[index] = self._executor.submit(self._run, index, task)
         joined_at_exit: Any = concurrent.futures.thread._threads_queues
         for thread in self._executor._threads:
             joined_at_exit.pop(thread, None)
@@ -42,9 +43,9 @@ class WorkerPool:
         task()
 
     def wait(self, deadline: float) -> bool:
-        """Wait until every task has ended or ``deadline`` (monotonic seconds) is past; return whether all have."""
+        """Wait until ``deadline`` (monotonic seconds) for every task but forgotten ones; return whether all ended."""
         left = max(0.0, deadline - time.monotonic())
-        return not concurrent.futures.wait(self._futures, timeout=left).not_done
+        return not concurrent.futures.wait(self._futures.values(), timeout=left).not_done
 
     def shutdown(self) -> None:
         """Let the threads end with their tasks; waits for nothing."""

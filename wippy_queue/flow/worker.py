@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from wippy_queue.delivery import Delivery
@@ -32,8 +33,12 @@ class Worker:
         self._subscription = subscription
         self._settler = settler
         self._session: Session | None = None
-        self.thread_id: int | None = None
+        self.index = context.worker
+        self.thread_id: int | None = None  # None: it has not begun, or has ended
+        self.native_id: int | None = None  # the same for the operating system
         self.current: Delivery | None = None  # in hand, its handler started or about to
+        self.begun: float | None = None  # monotonic; when the handler of ``current`` started
+        self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 
     def run(self, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]) -> None:
         """Work until the buffer is closed.
@@ -42,11 +47,11 @@ class Worker:
             on_ready: called once, when the session is there.
             on_failure: called with the error when there can be no session, or when a step of ours breaks.
         """
-        self.thread_id = threading.get_ident()
+        self.thread_id, self.native_id = threading.get_ident(), threading.get_native_id()
         try:
             self._session = self._handler.open(self._context)
             on_ready()
-            while (delivery := self._buffer.take(self)) is not None:
+            while not self.retired and (delivery := self._buffer.take(self)) is not None:
                 self._process(self._session, delivery)
         except Exception as error:
             on_failure(error)
@@ -63,6 +68,7 @@ class Worker:
         if self._subscription.begin(delivery):
             if self._context.auto_ack:
                 self._settler.ack(delivery)
+            self.begun = time.monotonic()
             outcome = session.handle(delivery)
             self._settler.settle(delivery, outcome)
-        self.current = None
+        self.current = self.begun = None

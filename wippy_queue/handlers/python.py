@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from wippy_queue.access import SecurityContext, acting_with
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Invalid, WippyQueueError
@@ -27,8 +28,21 @@ class PythonFunction:
     def open(self, context: WorkerContext) -> PythonSession:
         return PythonSession(self, context)
 
-    def call(self, args: Sequence[Any], timeout: float | None = None) -> Any:
-        """Call it; whatever it raises becomes a WippyQueueError, ``False`` alone too.
+    def call(
+        self,
+        args: Sequence[Any],
+        timeout: float | None = None,
+        security: SecurityContext | None = None,
+        *,
+        false_fails: bool = True,
+    ) -> Any:
+        """Call it; whatever it raises becomes a WippyQueueError.
+
+        Args:
+            args: its arguments.
+            timeout: must be None.
+            security: what `Engine.publish` and `Engine.call` inside it act with.
+            false_fails: whether ``False`` is an error too, as it is for a message.
 
         Raises:
             Invalid: a ``timeout`` is given, which nothing could enforce on Python code.
@@ -36,12 +50,13 @@ class PythonFunction:
         if timeout is not None:
             raise Invalid(f"{self.id} is a Python function: a call of it cannot be given a time limit")
         try:
-            result = self._function(*args)
+            with acting_with(security):
+                result = self._function(*args)
         except WippyQueueError:
             raise
         except Exception as error:
             raise WippyQueueError(f"{type(error).__name__}: {error}") from error
-        if result is False:
+        if result is False and false_fails:
             raise WippyQueueError(f"{self.id} returned False")
         return result
 
@@ -61,7 +76,7 @@ class PythonSession:
         message = CurrentMessage(delivery, self._context)
         message._enter()
         try:
-            self._function.call([body])
+            self._function.call([body], security=self._context.security)
         except WippyQueueError as error:
             cause = error.__cause__
             return Outcome(error=error, trace="" if cause is None else "".join(traceback.format_exception(cause)))

@@ -1,24 +1,19 @@
 -- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
 -- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
-local check, fetch, COUNT, errors_chunk = ...
+local check, fetch, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
-local rawget, rawset, tostring, tonumber, load = rawget, rawset, tostring, tonumber, load
-local getmetatable, setmetatable = getmetatable, setmetatable
-local metatable_of, sethook, gethook, traceback = debug.getmetatable, debug.sethook, debug.gethook, debug.traceback
-local force_metatable, getinfo = debug.setmetatable, debug.getinfo
-local as_function, find, gmatch, gsub = python.as_function, string.find, string.gmatch, string.gsub
-local co_create, co_resume, co_close = coroutine.create, coroutine.resume, coroutine.close
+local rawget, tostring, load, setmetatable = rawget, tostring, load, setmetatable
+local metatable_of, sethook, gethook, traceback, getinfo =
+  debug.getmetatable, debug.sethook, debug.gethook, debug.traceback, debug.getinfo
+local as_function, find, gmatch = python.as_function, string.find, string.gmatch
 local clock, main, collect = os.clock, coroutine.running(), collectgarbage
-local char, concat, unpack = string.char, table.concat, table.unpack
+local char, concat, unpack, sort = string.char, table.concat, table.unpack, table.sort
 
-local MAX_STRING = 64 * 1024 * 1024 -- bytes that string.rep may make
-local MAX_MOVE = 4000000 -- elements that table.move may move
-local PAUSE = 130 -- percent: a thousand runtimes share the memory, so garbage may not wait until the heap has doubled
-local COROUTINE_COUNT = 10000 -- instructions between two looks at the clock in a coroutine
-local CLOCK_GATE = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
-local OUT_OF_MEMORY = 'not enough memory'
+local PAUSE <const> = 130 -- percent: a thousand runtimes share the memory, garbage may not wait until the heap has doubled
+local CLOCK_GATE <const> = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
+local OUT_OF_MEMORY <const> = 'not enough memory'
 
 -- 1. The end of a handler: an error that nothing can catch.
 
@@ -183,7 +178,7 @@ function lib.call() return in_call and call_number or nil end -- the number of t
 -- A part of a module that has a file of its own.
 function lib.include(name) return trusted(fetch('modules/' .. name .. '.lua'), std, lib) end
 
-lib.errors = trusted(errors_chunk, lib)
+lib.errors = trusted(fetch('errors.lua'), lib)
 
 local modules = { errors = seal(lib.errors.module, 'errors') }
 
@@ -220,173 +215,14 @@ local function install_foreign(name, ...)
   modules[name] = seal(functions, name)
 end
 
--- 5. The standard library of handlers.
+-- 5. What handlers see.
 
-local string, table, math, utf8, os, coroutine = string, table, math, utf8, os, coroutine
+local globals, located, copy = trusted(fetch('sandbox.lua'), {
+  G = G, DEAD = DEAD, is_dead = function() return dead end, caught = caught, rethrown = rethrown, bare = bare, sealed = sealed,
+  on_coroutine_count = on_coroutine_count, load = function(path) return trusted(fetch(path), std) end,
+}, lib)
 
-local function copy(t)
-  local c = {}
-  for key, v in next, t do c[key] = v end
-  return c
-end
-
-local safe_string, patterns = copy(string), nil
-safe_string.dump = nil
-
-function safe_string.rep(s, n, sep)
-  local times = tonumber(n)
-  if (type(s) == 'string' or type(s) == 'number') and times then
-    local unit = #tostring(s) + (sep and #tostring(sep) or 0)
-    if unit == 0 or times <= 0 then return '' end -- repeating nothing is an endless loop in C
-    if times > MAX_STRING // unit then error('string.rep: the result is longer than ' .. MAX_STRING .. ' bytes', 2) end
-  end
-  return string.rep(s, n, sep)
-end
-
--- See patterns.lua, which is loaded by the first call that is worth a thought.
-local SHORT_SUBJECT, SHORT_PATTERN = 64, 8
-
-local function chosen(name, s, p, init, plain)
-  if #s <= SHORT_SUBJECT and #p <= SHORT_PATTERN then return nil end
-  patterns = patterns or trusted(fetch('patterns.lua'), std)
-  return patterns.choose(name, s, p, init, plain)
-end
-
-for _, name in next, { 'find', 'match', 'gmatch' } do
-  local native = string[name]
-  safe_string[name] = function(s, p, init, plain)
-    if type(s) == 'string' and type(p) == 'string' then
-      local slow, from = chosen(name, s, p, init, plain)
-      if slow then return slow(s, p, from) end
-    end
-    return native(s, p, init, plain)
-  end
-end
-
-function safe_string.gsub(s, p, with, ...)
-  if type(s) == 'string' and type(p) == 'string' then
-    local kind = type(with)
-    local slow = chosen('gsub', s, p)
-    if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
-      return slow(s, p, with, ...)
-    end
-  end
-  return gsub(s, p, with, ...)
-end
-
-local string_metatable = metatable_of('')
-string_metatable.__index, string_metatable.__metatable = safe_string, false
-metatable_of(python.none).__metatable = false
-
-
-local safe_table = copy(table)
-for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
-  local f = table[name]
-  safe_table[name] = function(t, ...)
-    local mt = metatable_of(t)
-    if mt and rawget(mt, '__len') ~= nil and not sealed[mt] then
-      if not (json and json.is_array_mt(mt)) then
-        -- A false length would keep a loop in C busy for ever.
-        error('table.' .. name .. ': not on a table that has a __len of its own', 2)
-      end
-      if name == 'insert' then return json.array_insert(t, ...) end
-      if name == 'remove' then return json.array_remove(t, ...) end
-    end
-    return f(t, ...)
-  end
-end
-
-function safe_table.move(a, first, last, ...)
-  if math.type(first) == 'integer' and math.type(last) == 'integer' and last - first >= MAX_MOVE then
-    error('table.move: more than ' .. MAX_MOVE .. ' elements', 2)
-  end
-  return table.move(a, first, last, ...)
-end
-
-local safe_coroutine = copy(coroutine)
-
-function safe_coroutine.create(f)
-  local co = co_create(f)
-  sethook(co, on_coroutine_count, '', COROUTINE_COUNT)
-  return co
-end
-
-function safe_coroutine.wrap(f)
-  local co = safe_coroutine.create(f)
-  return function(...) return rethrown(co_resume(co, ...)) end
-end
-
-function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
-function safe_coroutine.close(co) return caught(co_close(co)) end
-
-local globals = { _VERSION = G._VERSION }
-for _, name in next, { 'assert', 'error', 'ipairs', 'rawequal', 'rawlen', 'select', 'tonumber', 'tostring' } do
-  globals[name] = G[name]
-end
-globals.type, globals.unpack = type_of, safe_table.unpack
 globals.errors = modules.errors
-globals.string, globals.table = seal(safe_string, 'string'), seal(safe_table, 'table')
-globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
-globals.coroutine = seal(safe_coroutine, 'coroutine')
-globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
-
--- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.
-local function located(e, level)
-  if type(e) ~= 'string' or dead then return e end
-  local raiser = getinfo(level, 'Sf')
-  if not raiser or raiser.what ~= 'C' or raiser.func == error then return e end
-  local caller = getinfo(level + 1, 'Sln')
-  if not caller or caller.short_src ~= '?' then return e end
-  e = gsub(e, "'%?'", "'" .. (caller.name or '?') .. "'", 1)
-  repeat
-    level = level + 1
-    caller = getinfo(level + 1, 'Sl')
-  until not caller or caller.short_src ~= '?'
-  if not caller or caller.currentline < 1 then return e end
-  return caller.short_src .. ':' .. caller.currentline .. ': ' .. e
-end
-
-local function located_here(e) return (located(e, 3)) end -- not a tail call: it would take a level away
-
-function globals.pcall(f, ...) return caught(xpcall(f, located_here, ...)) end
-
-function globals.xpcall(f, handler, ...)
-  -- The handler of a handler must not run for the end of the call: it would run inside the hook, with hooks off.
-  return caught(xpcall(f, function(e)
-    if dead or e == DEAD then return e end
-    return handler((located(e, 3)))
-  end, ...))
-end
-
-function globals.next(t, key) return next(bare(t, 'next'), key) end
-function globals.rawget(t, key) return rawget(bare(t, 'rawget'), key) end
-
-function globals.rawset(t, key, value)
-  local mt = metatable_of(t)
-  if mt and sealed[mt] then error(mt.__name .. ' is read-only: cannot set ' .. tostring(key), 2) end
-  return rawset(bare(t, 'rawset'), key, value)
-end
-
-function globals.pairs(t)
-  local mt = metatable_of(t)
-  if type(t) ~= 'table' or mt and rawget(mt, '__pairs') ~= nil then return pairs(t) end
-  local inner = mt and bare(t, 'pairs') or t
-  -- Not Lua's own `next`: with it a handler could look into opaque values.
-  return function(_, key) return next(inner, key) end, t, nil
-end
-
-function globals.getmetatable(v)
-  if json and json.is_marker(metatable_of(v)) then return nil end
-  return getmetatable(v)
-end
-
-function globals.setmetatable(t, mt)
-  if type(mt) == 'table' and (rawget(mt, '__gc') ~= nil or rawget(mt, '__mode') ~= nil) then
-    error('setmetatable: __gc and __mode are not allowed', 2)
-  end
-  if json and json.is_marker(metatable_of(t)) and (mt == nil or type(mt) == 'table') then return force_metatable(t, mt) end
-  return setmetatable(t, mt)
-end
 
 function globals.print(...)
   local parts = {}
@@ -517,9 +353,9 @@ local function handle(encoding, body)
 end
 
 -- Run the handler for a call from Python: arguments come as one msgpack array, the first result goes back as msgpack.
-local function returned(ok, ...)
+local function returned(judge, ok, ...)
   if not ok then return finished(ok, ...) end
-  local code, kind, message, retryable, details, trace = verdict(...)
+  local code, kind, message, retryable, details, trace = judge(...)
   in_call = false
   if code then return code, kind, message, retryable, details, trace end
   local data, why = lib.msgpack.encode((...))
@@ -529,7 +365,14 @@ end
 
 local function invoke(count, arguments)
   call_number, in_call = call_number + 1, true
-  return returned(xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
+  return returned(verdict, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
+end
+
+-- The same for a call by another function, to which `false` is a value like any other.
+local function invoke_nested(count, arguments)
+  call_number, in_call = call_number + 1, true
+  local function judge(_, second) return verdict(nil, second) end
+  return returned(judge, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
 end
 
 -- Load the function's chunk and find its handler.
@@ -551,7 +394,7 @@ local function find_handler(id, method)
   for name, member in next, value do
     if type(member) == 'function' then names[#names + 1] = tostring(name) end
   end
-  table.sort(names)
+  sort(names)
   refuse("the table that the chunk returns has no function '" .. method .. "' (it has: "
     .. (#names == 0 and 'none' or concat(names, ', ')) .. ')')
 end
@@ -568,4 +411,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, invoke, tostring(main)
+return install, install_foreign, define, start, handle, invoke, invoke_nested, tostring(main)

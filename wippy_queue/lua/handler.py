@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Problem, Timeout, WippyQueueError
 from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import readable
-from wippy_queue.lua.host import CallContext, Host, Source
+from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
 from wippy_queue.lua.runtime import KILLED, MEMORY, UNDECODABLE, Failure, Runtime, error_from
 from wippy_queue.message import Encoding
 
@@ -54,42 +57,104 @@ class LuaFunction:
         """
         return LuaSession(self, context)
 
-    def call(self, args: Sequence[Any], timeout: float | None = None) -> Any:
+    def call(
+        self,
+        args: Sequence[Any],
+        timeout: float | None = None,
+        security: SecurityContext | None = None,
+        *,
+        false_fails: bool = True,
+    ) -> Any:
         """Call the function in this thread and return its first value.
 
         Args:
             args: plain data: what msgpack has a form for.
             timeout: seconds, in place of the function's own limit.
+            security: what it acts with.
+            false_fails: whether ``false`` alone is an error too, as it is for a message.
 
         Raises:
             Invalid: an argument that Lua has no form for.
-            WippyQueueError: what the function raised or returned as its error; ``false`` alone is one too.
+            WippyQueueError: what the function raised or returned as its error.
         """
         try:
             encoded = msgspec.msgpack.encode(list(args))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Invalid(f"{self.id}: the arguments cannot be handed to Lua: {error}") from error
-        limit = self.timeout if timeout is None else timeout
         runtime = self._take()
+        context = runtime.context
+        context.security, context.values, context.depth = security, NO_VALUES, 0
+        context.worker, context.cancel = None, threading.Event()
+        limit = self.timeout if timeout is None else timeout
+        return msgspec.msgpack.decode(self._run(runtime, len(args), encoded, limit, false_fails=false_fails))
+
+    def call_from(
+        self,
+        caller: CallContext,
+        count: int,
+        arguments: bytes,
+        *,
+        timeout: float | None,
+        security: SecurityContext | None,
+        values: bytes,
+    ) -> bytes:
+        """Call the function for another one, in whose thread and time it runs; a kill of that one ends it too.
+
+        Args:
+            caller: whose call it is.
+            count: of the arguments.
+            arguments: a msgpack array.
+            timeout: seconds, in place of the function's own limit.
+            security: what it acts with.
+            values: what the module ctx gives it: a msgpack map.
+
+        Returns:
+            The first value, in msgpack.
+
+        Raises:
+            WippyQueueError: what the function raised or returned as its error.
+        """
+        runtime = self._take()
+        context = runtime.context
+        context.security, context.values, context.depth = security, values, caller.depth + 1
+        context.worker, context.cancel = caller.worker, caller.cancel
+        limit = self.timeout if timeout is None else timeout
+        left = caller.deadline - time.monotonic()
+        if left < (math.inf if limit is None else limit):
+            limit = max(left, 0.0)
+        with caller.calling(runtime):
+            return self._run(runtime, count, arguments, limit, false_fails=False)
+
+    def _run(self, runtime: Runtime, count: int, arguments: bytes, limit: float | None, *, false_fails: bool) -> bytes:
+        """Call the function in a runtime that was taken, and give that back."""
+        runtime.context.canceled = False
         try:
-            result = runtime.invoke(len(args), encoded, limit)
+            if not runtime.calls:
+                began = time.monotonic()
+                self._load(runtime, _LOAD_TIMEOUT if limit is None else min(limit, _LOAD_TIMEOUT))
+                limit = None if limit is None else max(0.0, limit - (time.monotonic() - began))
+            result = runtime.invoke(count, arguments, limit, false_fails=false_fails)
         except BaseException:
             runtime.spoiled = True
             raise
         finally:
             self._give_back(runtime)
         if isinstance(result, str):
-            return msgspec.msgpack.decode(result.encode("latin-1"))
+            return result.encode("latin-1")
         failure, trace = self.failure(result, runtime, limit)
         raise _with_trace(failure, trace)
 
     def make_runtime(self, context: CallContext) -> Runtime:
         """Make a runtime with the function loaded, or raise what is wrong with it."""
         runtime = Runtime(context, self._memory_limit)
-        failure = runtime.load(self._source, _LOAD_TIMEOUT)
+        self._load(runtime, _LOAD_TIMEOUT)
+        return runtime
+
+    def _load(self, runtime: Runtime, timeout: float) -> None:
+        failure = runtime.load(self._source, timeout)
         if failure is None:
-            return runtime
-        error, trace = self.failure(failure, runtime, _LOAD_TIMEOUT)
+            return
+        error, trace = self.failure(failure, runtime, timeout)
         runtime.close()
         if error.kind is Kind.UNKNOWN:
             error = Invalid(f"{self.id}: {error.message}", details=error.details)
@@ -102,7 +167,8 @@ class LuaFunction:
 
     def new_context(self, worker: WorkerContext | None) -> CallContext:
         cancel = threading.Event() if worker is None else worker.cancel
-        return CallContext(host=self._host, function=self.id, worker=worker, cancel=cancel)
+        security = None if worker is None else worker.security
+        return CallContext(host=self._host, function=self.id, worker=worker, cancel=cancel, security=security)
 
     def failure(self, result: Failure, runtime: Runtime, timeout: float | None) -> tuple[WippyQueueError, str]:
         """Return the error of a call that failed, and its trace."""
@@ -120,7 +186,7 @@ class LuaFunction:
         try:
             return self._idle.pop()
         except IndexError:
-            return self.make_runtime(self.new_context(None))
+            return Runtime(self.new_context(None), self._memory_limit)  # whoever calls loads it, as the one who acts
 
     def _give_back(self, runtime: Runtime) -> None:
         if self.is_worn(runtime) or len(self._idle) >= _IDLE_RUNTIMES:

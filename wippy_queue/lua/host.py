@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -14,13 +15,17 @@ from typing import Any, Final, Protocol
 import attrs
 from lupa import lua54
 
+from wippy_queue.access import NOTHING, Access, SecurityContext
 from wippy_queue.delivery import Delivery
+from wippy_queue.environment import Environment
 from wippy_queue.handler import WorkerContext
 from wippy_queue.ids import EntryId
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.limits import HookLibrary, HookMode, Watchdog
 from wippy_queue.message import Encoding, HeaderValue
 from wippy_queue.queues import QueueInfo
+
+NO_VALUES: Final = b"\x80"  # an empty map in msgpack
 
 _COMPILER: Final = """
 return {
@@ -54,6 +59,24 @@ class Publish(Protocol):
         cancel: threading.Event,
         deadline: float,
     ) -> str: ...
+
+
+class Function(Protocol):
+    """What `funcs.call` can call; Lua functions are called without a detour through Python values."""
+
+    def call(
+        self,
+        args: Sequence[Any],
+        timeout: float | None = None,
+        security: SecurityContext | None = None,
+        *,
+        false_fails: bool = True,
+    ) -> Any:
+        """Call it in this thread and return its first value; raises what it raised or returned as its error."""
+
+
+class Killable(Protocol):
+    def kill(self) -> None: ...
 
 
 class Chunks:
@@ -111,6 +134,9 @@ class Host:
     queue_encoding: Callable[[str], Encoding]  # raises NotFound
     info: Callable[[str], QueueInfo]
     store: Callable[[str], object]
+    function: Callable[[str], Function]  # raises NotFound
+    access: Access
+    environment: Environment
     modules: Mapping[str, Mapping[str, Callable[..., Any]]] = attrs.field(factory=dict)  # written in Python by users
     libraries: Mapping[EntryId, Source] = attrs.field(factory=dict)
     hook_mode: HookMode = "async"
@@ -135,3 +161,33 @@ class CallContext:
     delivery: Delivery | None = None
     canceled: bool = False  # one of the modules has told the handler Canceled
     deadline: float = float("inf")  # monotonic seconds
+    security: SecurityContext | None = None
+    values: bytes = NO_VALUES  # of the module ctx: a msgpack map
+    depth: int = 0  # how many calls of functions by functions led here
+    killed: bool = False  # the runtime was, and takes no more calls
+    _callee: Killable | None = attrs.field(default=None, init=False)  # the function that the one here has called
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
+        """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""
+        self.host.access.require(self.security, action, *resources, meta=meta, function=self.function)
+
+    @contextlib.contextmanager
+    def calling(self, callee: Killable) -> Iterator[None]:
+        """Have a kill of this function reach what it calls meanwhile."""
+        with self._lock:
+            self._callee = callee
+        if self.killed:  # `kill` writes and reads the two in the other order
+            callee.kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callee = None
+
+    def kill(self) -> None:
+        """The runtime was killed, by any thread: so is what its function has called."""
+        self.killed = True
+        with self._lock:  # a callee that is being killed is still this one's, not back in its pool
+            if self._callee is not None:
+                self._callee.kill()

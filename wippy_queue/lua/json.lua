@@ -57,9 +57,9 @@ local function array_insert(t, ...)
   if count == 1 then
     position, value = n + 1, position
   elseif count ~= 2 then
-    error("wrong number of arguments to 'insert'", 3)
+    error("wrong number of arguments to 'insert'", 2)
   elseif math_type(position) ~= 'integer' or position < 1 or position > n + 1 then
-    error("bad argument #2 to 'insert' (position out of bounds)", 3)
+    error("bad argument #2 to 'insert' (position out of bounds)", 2)
   end
   for i = n, position, -1 do t[i + 1] = t[i] end
   t[position] = value
@@ -71,7 +71,7 @@ local function array_remove(t, position)
   if position == nil then
     position = n
   elseif math_type(position) ~= 'integer' or position ~= n and (position < 1 or position > n + 1) then
-    error("bad argument #2 to 'remove' (position out of bounds)", 3)
+    error("bad argument #2 to 'remove' (position out of bounds)", 2)
   end
   local value = t[position]
   for i = position, n - 1 do t[i] = t[i + 1] end

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from lupa import lua54
 
+from wippy_queue.access import acting_with
 from wippy_queue.errors import Internal, Kind, NotFound, WippyQueueError
 from wippy_queue.ids import EntryId
 from wippy_queue.lua.convert import error_of_kind, kind_to_lua, outgoing, readable
@@ -49,6 +50,7 @@ class Runtime:
     def __init__(self, context: CallContext, memory_limit: int | None = None) -> None:
         host = context.host
         self.context = context
+        context.killed = False
         self.calls = 0
         self.spoiled = False  # by a kill or for lack of memory: to be replaced
         self._budget = memory_limit
@@ -64,15 +66,21 @@ class Runtime:
         self._deadline = Deadline(host.watchdog)
         hooks = host.hooks
         count = 0 if hooks is not None or host.hook_mode == "off" else COUNT
-        (self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke, state) = (
-            lua.execute(
-                host.chunks.get("bootstrap.lua"),
-                self._deadline.is_over,
-                self._guard(lambda path: host.chunks.get(path.decode())),
-                count,
-                host.chunks.get("errors.lua"),
-                mode="b",
-            )
+        (
+            self._install,
+            self._install_foreign,
+            self._define,
+            self._start,
+            self._handle,
+            self._invoke,
+            self._invoke_nested,
+            state,
+        ) = lua.execute(
+            host.chunks.get("bootstrap.lua"),
+            self._deadline.is_over,
+            self._guard(lambda path: host.chunks.get(path.decode())),
+            count,
+            mode="b",
         )
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
@@ -102,15 +110,26 @@ class Runtime:
         result: Failure | None = self._call(self._handle, encoding, body, size=len(body), timeout=timeout)
         return result
 
-    def invoke(self, count: int, arguments: bytes, timeout: float | None = None) -> str | Failure:
-        """Run the handler with ``count`` arguments from a msgpack array; return msgpack in latin-1, or the failure."""
-        result: str | Failure = self._call(self._invoke, count, arguments, size=len(arguments), timeout=timeout)
+    def invoke(
+        self, count: int, arguments: bytes, timeout: float | None = None, *, false_fails: bool = True
+    ) -> str | Failure:
+        """Run the handler with ``count`` arguments from a msgpack array; return msgpack in latin-1, or the failure.
+
+        Args:
+            count: of the arguments.
+            arguments: a msgpack array.
+            timeout: seconds; None: no limit.
+            false_fails: whether ``false`` alone is a failure, as it is for a message.
+        """
+        invoke = self._invoke if false_fails else self._invoke_nested
+        result: str | Failure = self._call(invoke, count, arguments, size=len(arguments), timeout=timeout)
         return result
 
     def kill(self) -> None:
         """End the call that runs now, from any thread; harmless when none runs."""
         self.spoiled = True
         self._deadline.kill()
+        self.context.kill()
 
     @property
     def killed(self) -> bool:
@@ -123,6 +142,7 @@ class Runtime:
         if not hasattr(self, "_lua"):
             return
         del self._lua, self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke
+        del self._invoke_nested
 
     # The call.
 
@@ -232,7 +252,7 @@ class Runtime:
     def _load_module(self, name: str) -> None:
         foreign = self.context.host.modules.get(name)
         if foreign is not None:
-            self._install_foreign(name.encode(), *self._pairs(foreign, _plain))
+            self._install_foreign(name.encode(), *self._pairs(foreign, self._plain))
             return
         if name not in NAMES:
             raise NotFound(f"{self.context.function}: there is no module {name!r}")
@@ -250,6 +270,15 @@ class Runtime:
             yield name.encode()
             yield self._guard(function if wrap is None else wrap(function))
 
+    def _plain(self, function: Callable[..., Any]) -> Callable[[bytes], bytes]:
+        """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""
+
+        def call(arguments: bytes) -> bytes:
+            with acting_with(self.context.security):
+                return msgspec.msgpack.encode(function(*msgspec.msgpack.decode(arguments)))
+
+        return call
+
     def _collect(self, source: Source, units: dict[EntryId, Source]) -> None:
         for alias, target in source.imports.items():
             if target in units:
@@ -263,15 +292,6 @@ class Runtime:
 
 def _bytes(*texts: str) -> Iterable[bytes]:
     return (text.encode() for text in texts)
-
-
-def _plain(function: Callable[..., Any]) -> Callable[[bytes], bytes]:
-    """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""
-
-    def call(arguments: bytes) -> bytes:
-        return msgspec.msgpack.encode(function(*msgspec.msgpack.decode(arguments)))
-
-    return call
 
 
 def _failure(error: WippyQueueError) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from wippy_queue.delivery import Delivery
+from wippy_queue.environment import Environment
 from wippy_queue.errors import Invalid, NotFound
 from wippy_queue.handler import Outcome, WorkerContext
 from wippy_queue.ids import EntryId
@@ -16,6 +17,7 @@ from wippy_queue.lua.handler import LuaFunction
 from wippy_queue.lua.host import Host, Source
 from wippy_queue.message import Encoding, HeaderValue, Message
 from wippy_queue.queues import QueueInfo
+from wippy_queue.security import Guard
 
 FUNCTION = EntryId("app:handler")
 
@@ -56,9 +58,16 @@ def no_store(store_id: str) -> object:
     raise NotFound(f"there is no store {store_id}")
 
 
+def no_function(function_id: str) -> Any:
+    raise NotFound(f"there is no function {function_id}")
+
+
 def make_host(published: Published | None = None, **settings: Any) -> Host:
     published = published or Published()
     settings.setdefault("store", no_store)
+    settings.setdefault("function", no_function)
+    settings.setdefault("access", Guard())
+    settings.setdefault("environment", Environment([], {}))
     return Host(publish=published.publish, queue_encoding=published.queue_encoding, info=published.info, **settings)
 
 

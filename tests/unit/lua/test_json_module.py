@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 import pytest
 
 from wippy_queue.errors import Kind, WippyQueueError
+from wippy_queue.lua.handler import LuaFunction
 
 from .support import call, make_function
 
-VERDICT = make_function(
-    """local json = require('json')
-    return function(schema, text)
-      local ok, err = json.validate_string(schema, text)
-      return {ok = ok, message = err and err:message(), kind = err and err:kind()}
-    end""",
-    modules=("json",),
-)
+
+@functools.cache
+def judge() -> LuaFunction:
+    return make_function(
+        """local json = require('json')
+        return function(schema, text)
+          local ok, err = json.validate_string(schema, text)
+          return {ok = ok, message = err and err:message(), kind = err and err:kind()}
+        end""",
+        modules=("json",),
+    )
 
 
 def run(code: str, *args: Any) -> Any:
@@ -27,7 +32,7 @@ def run(code: str, *args: Any) -> Any:
 
 def verdict(schema: Any, value: Any) -> str | None:
     """Validate a JSON value in Lua; return None, or why it fails."""
-    result = VERDICT.call((json.dumps(schema), json.dumps(value)))
+    result = judge().call((json.dumps(schema), json.dumps(value)))
     assert result["ok"] is (result.get("message") is None)
     assert result["ok"] or result["kind"] == "Invalid"
     message: str | None = result.get("message")

@@ -77,6 +77,12 @@ def test_what_lua_encodes_is_as_short_as_what_msgspec_encodes(value: Any) -> Non
     assert len(data) == len(msgspec.msgpack.encode(expected))
 
 
+@pytest.mark.parametrize("bits", [0, 5, 7, 8, 15, 16, 31, 32, 62])
+def test_integers_take_the_shortest_form_on_both_sides_of_every_width(bits: int) -> None:
+    for value in (sign * 2**bits + offset for sign in (1, -1) for offset in (-1, 0, 1)):
+        assert recode(b"\xd3" + value.to_bytes(8, "big", signed=True)) == (msgspec.msgpack.encode(value), None)
+
+
 @settings(max_examples=100, deadline=None)
 @given(values, st.data())
 def test_every_truncated_message_is_refused(value: Any, data: st.DataObject) -> None:

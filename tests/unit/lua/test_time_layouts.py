@@ -135,6 +135,7 @@ class TestParse:
             ("2006-01-02", "2024-02-00", 'parsing time "2024-02-00": day out of range'),
             ("2006-002", "2023-366", 'parsing time "2023-366": day-of-year out of range'),
             ("2006-01-02 002", "2023-03-02 060", 'parsing time "2023-03-02 060": day-of-year does not match day'),
+            ("2006-01 002", "2023-02 060", 'parsing time "2023-02 060": day-of-year does not match month'),
             ("15:04", "24:00", 'parsing time "24:00": hour out of range'),
             ("15:04", "10:60", 'parsing time "10:60": minute out of range'),
             ("15:04", "10:00 ", 'parsing time "10:00 ": extra text: " "'),

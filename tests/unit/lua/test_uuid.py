@@ -34,10 +34,18 @@ def test_version_7_grows_and_holds_the_time() -> None:
     assert before * 1000 - 1 <= milliseconds[0] <= milliseconds[-1] <= time.time() * 1000 + 1
 
 
+def test_version_7_grows_when_the_clock_stands_still_or_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10**18] * 50 + [10**18 - 10**9] * 50)
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
+    made = run("local t = {} for i = 1, 100 do t[i] = uuid.v7() end return t")
+    assert made == sorted(made)
+    assert len({text[:18] for text in made}) == 100  # in what stands before the random part
+
+
 def test_version_1_does_not_tell_the_address_of_the_machine() -> None:
-    made = uuid.UUID(run("return uuid.v1()"))
-    assert made.node >> 40 & 1
-    assert made.node != uuid.getnode()
+    nodes = [uuid.UUID(run("return uuid.v1()")).node for _ in range(16)]
+    assert all(node >> 40 & 1 for node in nodes)  # the mark of a made-up address
+    assert len(set(nodes)) > 1
 
 
 @pytest.mark.parametrize("name", ["https://example.com/x", "", "한국어"])

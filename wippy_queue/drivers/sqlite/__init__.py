@@ -7,13 +7,14 @@ over from dead processes; `dropper.py` hands expired and pushed-out messages to 
 
 from __future__ import annotations
 
-from wippy_queue.driver import Capabilities, DriverKind
-from wippy_queue.drivers.sqlite.driver import SqliteDriver
+from wippy_queue.driver import Capabilities, Driver, DriverKind
 from wippy_queue.drivers.sqlite.options import SqliteConfig, SqliteConsumerOptions, SqliteQueueOptions
 from wippy_queue.ids import EntryId
 
 
-def _create(driver_id: EntryId, config: SqliteConfig) -> SqliteDriver:
+def _create(driver_id: EntryId, config: SqliteConfig) -> Driver:
+    from wippy_queue.drivers.sqlite.driver import SqliteDriver  # loads sqlite3, which few need
+
     return SqliteDriver(driver_id, config)
 
 

@@ -23,7 +23,15 @@ _logger = logging.getLogger(__name__)
 def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
     host = context.host
 
+    def check_publish(queue_id: bytes) -> None:
+        try:
+            context.require("queue.publish")
+            context.require("queue.publish.queue", text(queue_id))
+        except PermissionDenied as error:  # handlers of Wippy know this as a bad call
+            raise Invalid(error.message, details=error.details) from error
+
     def encoding(queue_id: bytes) -> str:
+        check_publish(queue_id)  # who may not publish does not learn which queues there are
         found: Encoding = _ask(lambda: host.queue_encoding(text(queue_id)))
         return found
 
@@ -31,12 +39,14 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
         if dropped is not None:
             fields = {"function": context.function, "queue": readable(queue_id), "headers": readable(dropped)}
             _logger.warning("headers that are no text, finite number or boolean were dropped", extra={"fields": fields})
+        check_publish(queue_id)
         decoded = {} if headers is None else msgspec.json.decode(headers)
         how = cast("Encoding", encoding.decode())
         _ask(lambda: host.publish(text(queue_id), body, how, decoded, context.cancel, context.deadline))
         return True
 
     def info(queue_id: bytes) -> tuple[int | None, ...]:
+        context.require("queue.info", text(queue_id))
         found = _ask(lambda: host.info(text(queue_id)))
         return found.message_count, found.ready, found.in_flight, found.delayed, found.consumer_count
 

@@ -20,14 +20,23 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
     def store(store_id: bytes) -> Store:
         return cast(Store, context.host.store(text(store_id)))
 
+    def open_(store_id: bytes) -> bool:
+        context.require("store.get", text(store_id))
+        store(store_id)
+        return True
+
+    def allowed(action: str, store_id: bytes, key: bytes) -> Store:
+        context.require(f"store.key.{action}", text(store_id), meta={"key": text(key)})
+        return store(store_id)
+
     def set_(store_id: bytes, key: bytes, value: bytes, ttl: float) -> bool:
-        store(store_id).put(text(key), value, ttl=ttl)
+        allowed("set", store_id, key).put(text(key), value, ttl=ttl)
         return True
 
     def put(
         store_id: bytes, key: bytes, value: bytes, ttl: float, only_if_absent: bool, if_version: bytes | None
     ) -> bytes:
-        entry = store(store_id).put(
+        entry = allowed("set", store_id, key).put(
             text(key),
             value,
             ttl=ttl,
@@ -37,6 +46,7 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
         return msgspec.msgpack.encode(_plain(entry))
 
     def list_(store_id: bytes, prefix: bytes, limit: int, after: bytes | None) -> bytes:
+        context.require("store.key.list", text(store_id), meta={"prefix": text(prefix)})
         page = store(store_id).list(text(prefix), limit=limit, after=None if after is None else text(after))
         return msgspec.msgpack.encode(
             {
@@ -47,6 +57,7 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
         )
 
     def info(store_id: bytes) -> bytes:
+        context.require("store.info", text(store_id))
         found = store(store_id).info()
         return msgspec.msgpack.encode(
             {
@@ -64,11 +75,11 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
         )
 
     return {
-        "open": lambda store_id: store(store_id) is not None,
-        "get": lambda store_id, key: store(store_id).get(text(key)).value,
-        "entry": lambda store_id, key: msgspec.msgpack.encode(_plain(store(store_id).get(text(key)))),
-        "has": lambda store_id, key: store(store_id).has(text(key)),
-        "delete": lambda store_id, key: store(store_id).delete(text(key)),
+        "open": open_,
+        "get": lambda store_id, key: allowed("get", store_id, key).get(text(key)).value,
+        "entry": lambda store_id, key: msgspec.msgpack.encode(_plain(allowed("get", store_id, key).get(text(key)))),
+        "has": lambda store_id, key: allowed("has", store_id, key).has(text(key)),
+        "delete": lambda store_id, key: allowed("delete", store_id, key).delete(text(key)),
         "set": set_,
         "put": put,
         "list": list_,

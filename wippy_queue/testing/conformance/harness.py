@@ -31,6 +31,7 @@ class Harness:
     moment: ClassVar[float] = 0.1  # seconds after which the suite believes that nothing will happen
     delay: ClassVar[float] = 0.3  # seconds, the shortest delay or time to live that the driver keeps well
     early: ClassVar[float] = 0.02  # seconds by which a delay may end too soon: a driver rounds
+    largest_body: ClassVar[int] = 2**20  # bytes, for backends that take less than that
     lease: ClassVar[float] = 1.0  # seconds, of the drivers that make_driver returns, where they have leases
 
     def make_driver(self) -> Driver:

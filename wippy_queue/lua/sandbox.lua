@@ -1,0 +1,194 @@
+-- The standard library as handlers see it: Lua's own without what reaches out, read-only, and with a guard before what
+-- could keep C busy for ever. bootstrap.lua runs it once in each runtime, while all of Lua is still in sight.
+local core, lib = ...
+local G, DEAD, is_dead, caught, rethrown, bare, sealed = core.G, core.DEAD, core.is_dead, core.caught, core.rethrown, core.bare, core.sealed
+local seal = lib.seal
+
+local type, error, xpcall, select, next, pairs = G.type, G.error, G.xpcall, G.select, G.next, G.pairs
+local rawget, rawset, tostring, tonumber = G.rawget, G.rawset, G.tostring, G.tonumber
+local getmetatable, setmetatable = G.getmetatable, G.setmetatable
+local string, table, math, utf8, os, coroutine, debug = G.string, G.table, G.math, G.utf8, G.os, G.coroutine, G.debug
+local metatable_of, force_metatable, getinfo, sethook = debug.getmetatable, debug.setmetatable, debug.getinfo, debug.sethook
+local co_create, co_resume, co_close, gsub = coroutine.create, coroutine.resume, coroutine.close, string.gsub
+
+local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
+local MAX_MOVE <const> = 4000000 -- elements that table.move may move
+local COROUTINE_COUNT <const> = 10000 -- instructions between two looks at the clock in a coroutine
+
+local function copy(t)
+  local c = {}
+  for key, v in next, t do c[key] = v end
+  return c
+end
+
+-- Strings -------------------------------------------------------------------------------------------------------------
+
+local safe_string, patterns = copy(string), nil
+safe_string.dump = nil
+
+function safe_string.rep(s, n, sep)
+  local times = tonumber(n)
+  if (type(s) == 'string' or type(s) == 'number') and times then
+    local unit = #tostring(s) + (sep and #tostring(sep) or 0)
+    if unit == 0 or times <= 0 then return '' end -- repeating nothing is an endless loop in C
+    if times > MAX_STRING // unit then error('string.rep: the result is longer than ' .. MAX_STRING .. ' bytes', 2) end
+  end
+  return string.rep(s, n, sep)
+end
+
+-- See patterns.lua, which is loaded by the first call that is worth a thought.
+local SHORT_SUBJECT, SHORT_PATTERN = 64, 8
+
+local function chosen(name, s, p, init, plain)
+  if #s <= SHORT_SUBJECT and #p <= SHORT_PATTERN then return nil end
+  patterns = patterns or core.load('patterns.lua')
+  return patterns.choose(name, s, p, init, plain)
+end
+
+for _, name in next, { 'find', 'match', 'gmatch' } do
+  local native = string[name]
+  safe_string[name] = function(s, p, init, plain)
+    if type(s) == 'string' and type(p) == 'string' then
+      local slow, from = chosen(name, s, p, init, plain)
+      if slow then return slow(s, p, from) end
+    end
+    return native(s, p, init, plain)
+  end
+end
+
+function safe_string.gsub(s, p, with, ...)
+  if type(s) == 'string' and type(p) == 'string' then
+    local kind = type(with)
+    local slow = chosen('gsub', s, p)
+    if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
+      return slow(s, p, with, ...)
+    end
+  end
+  return gsub(s, p, with, ...)
+end
+
+local string_metatable = metatable_of('')
+string_metatable.__index, string_metatable.__metatable = safe_string, false
+metatable_of(G.python.none).__metatable = false
+
+-- Tables --------------------------------------------------------------------------------------------------------------
+
+local safe_table = copy(table)
+for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
+  local f = table[name]
+  safe_table[name] = function(t, ...)
+    local mt = metatable_of(t)
+    if mt and rawget(mt, '__len') ~= nil and not sealed[mt] then
+      local json = rawget(lib, 'json')
+      if not (json and json.is_array_mt(mt)) then
+        -- A false length would keep a loop in C busy for ever.
+        error('table.' .. name .. ': not on a table that has a __len of its own', 2)
+      end
+      if name == 'insert' then return json.array_insert(t, ...) end
+      if name == 'remove' then return json.array_remove(t, ...) end
+    end
+    return f(t, ...)
+  end
+end
+
+function safe_table.move(a, first, last, ...)
+  if math.type(first) == 'integer' and math.type(last) == 'integer' and last - first >= MAX_MOVE then
+    error('table.move: more than ' .. MAX_MOVE .. ' elements', 2)
+  end
+  return table.move(a, first, last, ...)
+end
+
+-- Coroutines ----------------------------------------------------------------------------------------------------------
+
+local safe_coroutine = copy(coroutine)
+
+function safe_coroutine.create(f)
+  local co = co_create(f)
+  sethook(co, core.on_coroutine_count, '', COROUTINE_COUNT)
+  return co
+end
+
+function safe_coroutine.wrap(f)
+  local co = safe_coroutine.create(f)
+  return function(...) return rethrown(co_resume(co, ...)) end
+end
+
+function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
+function safe_coroutine.close(co) return caught(co_close(co)) end
+
+-- The globals ---------------------------------------------------------------------------------------------------------
+
+local globals = { _VERSION = G._VERSION }
+for _, name in next, { 'assert', 'error', 'ipairs', 'rawequal', 'rawlen', 'select', 'tonumber', 'tostring' } do
+  globals[name] = G[name]
+end
+globals.type, globals.unpack = lib.type_of, safe_table.unpack
+globals.string, globals.table = seal(safe_string, 'string'), seal(safe_table, 'table')
+globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
+globals.coroutine = seal(safe_coroutine, 'coroutine')
+globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
+
+-- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.
+local function located(e, level)
+  if type(e) ~= 'string' or is_dead() then return e end
+  local raiser = getinfo(level, 'Sf')
+  if not raiser or raiser.what ~= 'C' or raiser.func == error then return e end
+  local caller = getinfo(level + 1, 'Sln')
+  if not caller or caller.short_src ~= '?' then return e end
+  e = gsub(e, "'%?'", "'" .. (caller.name or '?') .. "'", 1)
+  repeat
+    level = level + 1
+    caller = getinfo(level + 1, 'Sl')
+  until not caller or caller.short_src ~= '?'
+  if not caller or caller.currentline < 1 then return e end
+  return caller.short_src .. ':' .. caller.currentline .. ': ' .. e
+end
+
+local function located_here(e) return (located(e, 3)) end -- not a tail call: it would take a level away
+
+function globals.pcall(f, ...) return caught(xpcall(f, located_here, ...)) end
+
+function globals.xpcall(f, handler, ...)
+  if type(handler) ~= 'function' then
+    error("bad argument #2 to 'xpcall' (function expected, got " .. lib.type_of(handler) .. ')', 2)
+  end
+  -- The handler of a handler must not run for the end of the call: it would run inside the hook, with hooks off.
+  return caught(xpcall(f, function(e)
+    if is_dead() or e == DEAD then return e end
+    return handler((located(e, 3)))
+  end, ...))
+end
+
+function globals.next(t, key) return next(bare(t, 'next'), key) end
+function globals.rawget(t, key) return rawget(bare(t, 'rawget'), key) end
+
+function globals.rawset(t, key, value)
+  local mt = metatable_of(t)
+  if mt and sealed[mt] then error(mt.__name .. ' is read-only: cannot set ' .. tostring(key), 2) end
+  return rawset(bare(t, 'rawset'), key, value)
+end
+
+function globals.pairs(t)
+  local mt = metatable_of(t)
+  if type(t) ~= 'table' or mt and rawget(mt, '__pairs') ~= nil then return pairs(t) end
+  local inner = mt and bare(t, 'pairs') or t
+  -- Not Lua's own `next`: with it a handler could look into opaque values.
+  return function(_, key) return next(inner, key) end, t, nil
+end
+
+function globals.getmetatable(v)
+  local json = rawget(lib, 'json')
+  if json and json.is_marker(metatable_of(v)) then return nil end
+  return getmetatable(v)
+end
+
+function globals.setmetatable(t, mt)
+  if type(mt) == 'table' and (rawget(mt, '__gc') ~= nil or rawget(mt, '__mode') ~= nil) then
+    error('setmetatable: __gc and __mode are not allowed', 2)
+  end
+  local json = rawget(lib, 'json')
+  if json and json.is_marker(metatable_of(t)) and (mt == nil or type(mt) == 'table') then return force_metatable(t, mt) end
+  return setmetatable(t, mt)
+end
+
+return globals, located, copy
