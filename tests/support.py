@@ -45,8 +45,7 @@ class FakeSubscription:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.settled.extend(settlements)
         for settlement in settlements:
-            if settlement.done is not None:
-                settlement.done(None)
+            settlement.finish()
 
     def cancel(self) -> list[Delivery]:
         return []

@@ -33,7 +33,9 @@ def section(page: str, heading: str) -> str:
 def first_table(text: str) -> set[str]:
     """Return the names in the first column of the first table."""
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert table, f"no table in {text[:60]!r}"
+    if table is None:
+        assert "It has no fields." in text
+        return set()
     rows = table[0].splitlines()[2:]
     return {name for row in rows for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
 
@@ -70,7 +72,7 @@ def test_the_entries_page_lists_what_a_lifecycle_may_say() -> None:
 
 
 def test_the_entries_page_lists_the_settings() -> None:
-    sections = {field.name: field.type for field in attrs.fields(attrs.resolve_types(Settings))}
+    sections: dict[str, Any] = {field.name: field.type for field in attrs.fields(attrs.resolve_types(Settings))}
     settings = {f"{name}.{field.name}" for name, cls in sections.items() for field in attrs.fields(cls)}
     assert first_table(section("entries.md", "Settings")) == settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wippy_queue.access import Actor
 from wippy_queue.engine import Engine
 from wippy_queue.errors import (
     AlreadyExists,
@@ -29,6 +30,7 @@ from wippy_queue.queues import QueueInfo
 from wippy_queue.supervision import ServiceStatus, State
 
 __all__ = [
+    "Actor",
     "AlreadyExists",
     "Canceled",
     "ConfigurationError",

@@ -38,9 +38,9 @@ class Delivery:
         return self._gate.locked()
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Settlement:
-    """What is to become of a delivery.
+    """What is to become of a delivery; a driver calls ``finish`` when it has been done, or can no longer be.
 
     ``ack`` removes the message. ``requeue`` puts ``message`` (the delivery's, with its new attempts and headers) at
     the tail after ``delay`` seconds. ``release`` hands it back uncounted, at the head where the driver can.
@@ -50,5 +50,9 @@ class Settlement:
     action: Action = "ack"
     message: Message | None = None  # requeue only
     delay: float = 0.0  # requeue only, seconds
-    # Called by whoever flushes, from any thread, once: None when the driver has done it, else what was lost.
     done: Callable[[Exception | None], None] | None = None
+
+    def finish(self, error: Exception | None = None) -> None:
+        """What a driver calls, once, from any thread: with None when it has done it, else with what was lost."""
+        if self.done is not None:
+            self.done(error)

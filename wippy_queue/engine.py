@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 import attrs
 
 from wippy_queue import entries
+from wippy_queue.access import Actor
 from wippy_queue.deadletters import DeadLetters
 from wippy_queue.drivers import DRIVER_KINDS
 from wippy_queue.errors import Conflict, Invalid, NotFound, ShutdownTimeout, StopReport, Timeout
@@ -240,6 +241,7 @@ class Engine:
         priority: int | None = None,
         ttl: float | None = None,
         timeout: float = 10.0,
+        actor: Actor | None = None,
     ) -> str:
         """Publish a message; once this returns it is never lost, as far as the queue's driver is durable.
 
@@ -254,18 +256,20 @@ class Engine:
             priority: 0 to 9, higher first.
             ttl: seconds after which it expires when it was not delivered.
             timeout: seconds to wait for the driver, and for room in a full queue.
+            actor: who publishes; None: whoever the handler acts as that this is called in, and nobody elsewhere.
 
         Returns:
             The id of the message.
 
         Raises:
-            NotFound: no such queue is declared.
+            NotFound: no such queue is declared, or no policy or group that the actor names.
+            PermissionDenied: the actor may not, or nobody is named and strict mode asks for an actor.
             Invalid: the body, a header or an option cannot be published, or not on this driver.
             QueueFull: there was no room in time.
             Unavailable: the driver is not running or cannot be reached.
             Conflict: the engine was made in another process, before a fork.
         """
-        self._check_process()
+        self._check_publish(queue, actor)
         options = PublishOptions(message_id=message_id, delay=delay, priority=priority, ttl=ttl)
         return self._wiring.publisher.publish(queue, [body], headers, options, timeout)[0]
 
@@ -279,30 +283,35 @@ class Engine:
         priority: int | None = None,
         ttl: float | None = None,
         timeout: float = 10.0,
+        actor: Actor | None = None,
     ) -> list[str]:
         """Publish messages in order, much faster than one by one; see `publish` for arguments and errors.
 
         Returns:
             Their ids. On a partial failure ``error.details["accepted"]`` lists the ids that are in.
         """
-        self._check_process()
+        self._check_publish(queue, actor)
         options = PublishOptions(delay=delay, priority=priority, ttl=ttl)
         return self._wiring.publisher.publish(queue, bodies, headers, options, timeout)
 
-    def call(self, function: str, *args: Any, timeout: float | None = None) -> Any:
+    def call(self, function: str, *args: Any, actor: Actor | None = None, timeout: float | None = None) -> Any:
         """Call a function in the calling thread and return its first value.
 
         Args:
             function: the registry id.
             args: JSON values or bytes.
+            actor: who calls, and whom the function acts as; None: as in `publish`.
             timeout: seconds; None: the function's own.
 
         Raises:
-            NotFound: no such function is declared.
+            NotFound: no such function is declared, or no policy or group that the actor names.
+            PermissionDenied: the actor may not, or nobody is named and strict mode asks for an actor.
             WippyQueueError: what the function returned as an error or raised, of its kind.
         """
         self._check_process()
-        return self._wiring.called(EntryId(function)).call(args, timeout)
+        security = self._wiring.security_of(actor)
+        self._wiring.guard.require(security, "funcs.call", function)
+        return self._wiring.called(EntryId(function)).call(args, timeout, security)
 
     def join(self, *queues: str, timeout: float | None = None) -> None:
         """Wait until nothing is ready, delayed or in flight in the queues; none named: in all.
@@ -428,6 +437,12 @@ class Engine:
     def _in_handler(self) -> bool:
         me = threading.get_ident()
         return any(consumer.runs_on(me) for consumer in self._wiring.consumers.values())
+
+    def _check_publish(self, queue: str, actor: Actor | None) -> None:
+        self._check_process()
+        security = self._wiring.security_of(actor)
+        self._wiring.guard.require(security, "queue.publish")
+        self._wiring.guard.require(security, "queue.publish.queue", queue)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -124,7 +124,7 @@ class _Parser:
         return tree
 
     def _refuse(self, why: str) -> NoReturn:
-        raise ValueError(f"bad pattern {self._text!r} at character {self._at + 1}: {why}")
+        raise ValueError(f"bad pattern at character {max(self._at, 1)}: {why}")
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]

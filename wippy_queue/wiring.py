@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +13,11 @@ from typing import Any, Final, Protocol
 import attrs
 
 from wippy_queue import entries
+from wippy_queue.access import Actor, SecurityContext, acting
 from wippy_queue.consumer import Consumer, ConsumerSpec
 from wippy_queue.deadletters import DeadLetters
 from wippy_queue.driver import Driver
+from wippy_queue.environment import Environment, Variable
 from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, StopReport
 from wippy_queue.flow.burial import Burial, Route, parked_queue
 from wippy_queue.flow.publisher import Publisher
@@ -27,6 +30,7 @@ from wippy_queue.lua.host import Host, Source
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Encoding, HeaderValue
 from wippy_queue.queues import Queue, RetryPolicy
+from wippy_queue.security import Condition, DeclaredPolicy, Guard
 from wippy_queue.store import Store
 from wippy_queue.stores.memory import MemoryStore
 from wippy_queue.suggest import did_you_mean
@@ -40,7 +44,14 @@ _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, 
 class Function(Handler, Protocol):
     """A handler that Python can call too."""
 
-    def call(self, args: Sequence[Any], timeout: float | None = None) -> Any: ...
+    def call(
+        self,
+        args: Sequence[Any],
+        timeout: float | None = None,
+        security: SecurityContext | None = None,
+        *,
+        false_fails: bool = True,
+    ) -> Any: ...
 
 
 class Wiring:
@@ -66,6 +77,7 @@ class Wiring:
         self._requires = entries.dependencies(application)
         self.capabilities = {entry.id: entry.kind.capabilities for entry in self._of(entries.DriverEntry)}
         self.publisher = Publisher(self.routes, self.capabilities)
+        self.guard = self._make_guard()
         self._add_drivers()
         self._add_stores()
         self._add_consumers()
@@ -74,6 +86,9 @@ class Wiring:
             queue_encoding=lambda queue_id: self.publisher.route(queue_id).queue.encoding,
             info=self._info,
             store=self._store,
+            function=lambda function_id: self.called(EntryId(function_id)),
+            access=self.guard,
+            environment=Environment(map(_variable_of, self._variables()), os.environ),
             modules=self._modules,
             libraries={entry.id: source_of(entry) for entry in self._of(entries.LuaLibraryEntry)},
             hook_mode=application.settings.lua.hook_mode,
@@ -95,6 +110,36 @@ class Wiring:
         for entry in self._of(entries.DriverEntry):
             service = _DriverService(self.drivers[entry.id], queues[entry.id])
             self.supervisor.add(entry.id, service, _lifecycle(entry.lifecycle), self._requires[entry.id])
+
+    def _make_guard(self) -> Guard:
+        policies: list[DeclaredPolicy] = []
+        groups: dict[str, list[DeclaredPolicy]] = {}
+        for entry in self._of(entries.PolicyEntry):
+            policies.append(_policy_of(entry))
+            for group in entry.groups:
+                groups.setdefault(group, []).append(policies[-1])
+        strict = self.application.settings.security.strict_mode
+        return Guard(policies, groups, strict=strict, emit=self.bus.emit)
+
+    def security_of(self, actor: Actor | None) -> SecurityContext | None:
+        """Return what a call from Python acts with: the actor, else what the handler that calls acts with.
+
+        Raises:
+            NotFound: the actor names a policy or a group that is not declared.
+        """
+        return acting() if actor is None else self.guard.context(actor, actor.policies, actor.groups)
+
+    def _security(self, entry: entries.ConsumerEntry) -> SecurityContext | None:
+        declared = entry.lifecycle.security
+        if declared is None:
+            return None
+        actor = None if declared.actor is None else Actor(declared.actor.id, declared.actor.meta)
+        return self.guard.context(actor, declared.policies, declared.groups)
+
+    def _variables(self) -> list[tuple[entries.EnvVariableEntry, bool]]:
+        """Return the declared environment variables, each with whether it lives in memory."""
+        memory = {entry.id for entry in self._of(entries.EnvStorageEntry) if entry.kind == "env.storage.memory"}
+        return [(entry, entry.storage in memory) for entry in self._of(entries.EnvVariableEntry)]
 
     def _queue(self, entry: entries.QueueEntry) -> Queue:
         queue = Queue(
@@ -163,6 +208,7 @@ class Wiring:
                 concurrency=entry.concurrency,
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
+                security=self._security(entry),
                 exact_counts=self.capabilities[route.queue.driver].exact_counts,
                 stuck_after=self._stuck_after(entry),
                 max_stuck_workers=self.application.settings.lua.max_stuck_workers,
@@ -292,6 +338,29 @@ def _lifecycle(declared: entries.Lifecycle) -> Lifecycle:
         stop_timeout=declared.stop_timeout,
         stable_threshold=declared.stable_threshold,
         restart=RetryPolicy(**attrs.asdict(declared.restart)),
+    )
+
+
+def _policy_of(entry: entries.PolicyEntry) -> DeclaredPolicy:
+    policy = entry.policy
+    conditions = tuple(Condition(**attrs.asdict(condition, recurse=False)) for condition in policy.conditions)
+    return DeclaredPolicy(
+        id=entry.id,
+        actions=policy.actions,
+        resources=policy.resources,
+        effect=policy.effect,
+        conditions=conditions,
+    )
+
+
+def _variable_of(declared: tuple[entries.EnvVariableEntry, bool]) -> Variable:
+    entry, in_memory = declared
+    return Variable(
+        id=entry.id,
+        name=entry.variable or entry.id.name,
+        storage=entry.storage if in_memory and entry.storage is not None else "process",
+        default=entry.default,
+        read_only=entry.read_only or entry.readonly,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
 import attrs
@@ -12,7 +11,6 @@ from wippy_queue import entries
 from wippy_queue.cli.options import Target, application_command, json_option
 from wippy_queue.cli.output import Exit, print_error, print_json, print_warning
 from wippy_queue.errors import ConfigurationError, Problem
-from wippy_queue.lua.host import Chunks
 
 
 @click.command
@@ -37,7 +35,6 @@ def check(target: Target, as_json: bool) -> None:
     except ConfigurationError as error:
         problems.extend(error.problems)
     else:
-        problems.extend(_lua_mistakes(application))
         warnings.extend([*application.warnings, *_unresolved(application)])
     if as_json:
         print_json({"problems": [attrs.asdict(p) for p in problems], "warnings": [attrs.asdict(w) for w in warnings]})
@@ -49,25 +46,6 @@ def check(target: Target, as_json: bool) -> None:
         print(f"{len(problems) or 'no'} mistake{'' if len(problems) == 1 else 's'}")
     if problems:
         sys.exit(Exit.FAILED)
-
-
-def _lua_mistakes(application: entries.Application) -> list[Problem]:
-    chunks = Chunks()
-    mistakes = []
-    for entry in application.entries.values():
-        if isinstance(entry, entries.LuaLibraryEntry):
-            why = chunks.check(entry.source, entry.source_name)
-            if why is not None:
-                mistakes.append(_at_its_line(why, entry))
-    return mistakes
-
-
-def _at_its_line(why: str, entry: entries.LuaLibraryEntry) -> Problem:
-    """Take the line out of ``handler.lua:3: unexpected symbol near 'then'``; Lua cuts long names, so ours is used."""
-    found = re.fullmatch(r".*?:(?P<line>\d+): (?P<why>.*)", why, re.DOTALL)
-    if found is None:
-        return Problem(why, entry=entry.id, path="source")
-    return Problem(found["why"], entry.source_name, int(found["line"]), entry=entry.id, path="source")
 
 
 def _unresolved(application: entries.Application) -> list[Problem]:

@@ -16,6 +16,7 @@ from wippy_queue.drivers import DRIVER_KINDS
 from wippy_queue.entries.nodes import Node
 from wippy_queue.entries.yamlfile import parse
 from wippy_queue.errors import Problem
+from wippy_queue.lua.host import Chunks
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.telemetry.logs import JsonFormatter, RedactingFilter, TextFormatter
 
@@ -44,7 +45,14 @@ class Target:
             overrides=self.overrides,
             skip_unsupported=self.skip_unsupported,
             known_modules=LUA_MODULES,
+            check_lua=_check_lua(),
         )
+
+
+def _check_lua() -> Callable[[str, str], str | None]:
+    chunks = Chunks()
+    # By its name alone: Lua cuts the end off a source's name that has more than 60 characters.
+    return lambda text, name: chunks.check(text, Path(name).name)
 
 
 def _overrides(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, Any]]:

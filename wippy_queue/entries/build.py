@@ -10,8 +10,8 @@ import attrs
 
 from wippy_queue.driver import DriverKind
 from wippy_queue.entries import wippy
-from wippy_queue.entries.environment import Environment, Variable
-from wippy_queue.entries.fields import BAD, KINDS, LATE, Missing, Parser, Reader
+from wippy_queue.entries.environment import Environment, Variable, is_expression
+from wippy_queue.entries.fields import BAD, DROPPED, KINDS, LATE, Missing, Parser, Reader
 from wippy_queue.entries.kinds import (
     ENTRY_CLASSES,
     NOT_YET_FIELDS,
@@ -19,17 +19,21 @@ from wippy_queue.entries.kinds import (
     ConsumerEntry,
     DriverEntry,
     Entry,
+    GroupName,
+    GroupReference,
     Imports,
     Lifecycle,
     LuaLibraryEntry,
     LuaSource,
     ModuleName,
+    Names,
     QueueEntry,
     Retry,
 )
 from wippy_queue.entries.links import Declared, Registry, Unresolved
 from wippy_queue.entries.nodes import Node, Where, describe
 from wippy_queue.entries.sources import read_source
+from wippy_queue.errors import Invalid
 from wippy_queue.ids import EntryId
 from wippy_queue.queues import DeadLetter, RetryPolicy
 from wippy_queue.suggest import did_you_mean
@@ -58,6 +62,9 @@ class Builder:
             ModuleName: lambda _: self._module,
             LuaSource: lambda _: self._source,
             Imports: self._imports,
+            Names: lambda _: self._names,
+            GroupName: lambda _: self._group,
+            GroupReference: lambda _: self._group_reference,
         }
         self.reader = Reader(Environment(process), special, NOT_YET_FIELDS)
         self._driver_kinds = driver_kinds
@@ -69,6 +76,7 @@ class Builder:
             python_names=python_names,
             skip_unsupported=skip_unsupported,
         )
+        self._groups: dict[EntryId, bool] = {}  # of policies; False: all of them are left out
         self._current: Declared  # whose fields are read
         self.entries: dict[EntryId, Entry] = {}
 
@@ -78,6 +86,9 @@ class Builder:
         for item in items:
             if item.kind == "env.variable":
                 self._declare_variable(item)
+        for item in self.registry.declared.values():
+            if str(item.node["kind"]).startswith("security.policy"):
+                self._declare_groups(item)
         for item in sorted(items, key=lambda item: item.kind == "queue.consumer"):  # what they refer to comes first
             self._current = item
             entry = self._driver(item) if item.kind in self._driver_kinds else self._entry(item)
@@ -87,10 +98,19 @@ class Builder:
 
     def _declare_variable(self, item: Declared) -> None:
         storage = self.registry.target(item, "storage")
-        variable = item.node["variable"] if isinstance(item.node["variable"], str) else item.id.name
+        name = item.node["variable"] if isinstance(item.node["variable"], str) else item.id.name
         default = item.node["default"] if isinstance(item.node["default"], str) else None
         in_memory = storage is not None and storage.kind == "env.storage.memory"
-        self.reader.environment.declare(item.id, Variable(variable=None if in_memory else variable, default=default))
+        self.reader.environment.declare(item.id, Variable(name=name, in_memory=in_memory, default=default))
+
+    def _declare_groups(self, item: Declared) -> None:
+        groups = item.node.value.get("groups")
+        for node in groups.value if groups is not None and isinstance(groups.value, list) else ():
+            try:
+                group = EntryId.parse(node.value if isinstance(node.value, str) else "", item.id.namespace)
+            except Invalid:
+                continue  # a problem, when the entry is read
+            self._groups[group] = self._groups.get(group, False) or item.id not in self.registry.left_out
 
     def _base(self, item: Declared) -> dict[str, Any]:
         meta = item.node.value.get("meta")
@@ -108,6 +128,7 @@ class Builder:
         base = self._base(item)
         if isinstance(config, Missing) or isinstance(read, Missing):
             return BAD
+        self._refuse_security(item, read)
         built = self.reader.build(kind.config, config, item.node, item.where)
         return built if isinstance(built, Missing) else DriverEntry(**base, kind=kind, config=built, lifecycle=read)
 
@@ -131,6 +152,8 @@ class Builder:
             return values
         if issubclass(cls, LuaLibraryEntry):
             self._finish_lua(item, values)
+        if cls is not ConsumerEntry and "lifecycle" in values:
+            self._refuse_security(item, values["lifecycle"])
         if "kind" in attrs.fields_dict(cls):
             values["kind"] = item.kind
         return self.reader.build(cls, {**values, **base}, item.node, item.where)
@@ -249,6 +272,46 @@ class Builder:
             self.reader.note(f"expected a mapping of options, found {describe(node)}", where, node.place)
             return False
         return True
+
+    def _refuse_security(self, item: Declared, lifecycle: Lifecycle) -> None:
+        if lifecycle.security is not None:
+            node = item.node.value["lifecycle"].value["security"]
+            where = item.where.child("lifecycle").child("security")
+            self.reader.note("only a consumer runs functions that need it; remove it", where, node.key or node.place)
+
+    # Policies
+
+    def _names(self, node: Node, where: Where) -> Any:
+        if isinstance(node.value, list) and node.value:
+            names = [self.reader.text(child, where.child(index)) for index, child in enumerate(node.value)]
+            return BAD if BAD in names else tuple(names)
+        if isinstance(node.value, str):
+            name = self.reader.text(node, where)
+            return name if isinstance(name, Missing) else (name,)
+        return self.reader.note(f"expected a text, or a list of texts, found {describe(node)}", where, node.place)
+
+    def _group(self, node: Node, where: Where) -> Any:
+        text = self.reader.text(node, where)
+        if isinstance(text, Missing):
+            return text
+        try:
+            return EntryId.parse(text, where.namespace)
+        except Invalid:
+            message = f"expected the id of a group, like app.security:admins, found {describe(node)}"
+            return self.reader.note(message, where, node.place)
+
+    def _group_reference(self, node: Node, where: Where) -> Any:
+        group = self._group(node, where)
+        if isinstance(group, Missing) or self._groups.get(group):
+            return group
+        shown = node.value if is_expression(node.value) else group
+        if group in self._groups:
+            message = f"every policy of the group {shown} is left out, and so is this reference to it"
+            self.registry.warnings.append(where.problem(message, node.place))
+            return DROPPED
+        elsewhere = [known for known in self._groups if known.name == group.name]
+        close = f"; did you mean {str(elsewhere[0])!r}?" if elsewhere else did_you_mean(group, self._groups)
+        return self.reader.note(f"no policy belongs to a group {shown}{close}", where, node.place)
 
     # Functions and libraries
 

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from wippy_queue.ids import EntryId
+from wippy_queue.redact import redact
 from wippy_queue.suggest import did_you_mean
 
 _START: Final = "${env:"
@@ -20,7 +21,8 @@ _SECRET_LENGTH: Final = 4  # shorter values are no secrets, and would be found a
 class Variable:
     """An ``env.variable`` entry: which variable of the process it stands for, and its default."""
 
-    variable: str | None  # None: it lives in memory and has its default alone
+    name: str  # in its storage, and for everybody
+    in_memory: bool  # it has its default alone, while an application is loaded
     default: str | None
 
 
@@ -29,12 +31,14 @@ class Environment:
 
     def __init__(self, process: Mapping[str, str]) -> None:
         self._process = process
-        self._entries: dict[str, Variable] = {}
+        self._entries: dict[str, tuple[str, Variable]] = {}  # by id and by name: the namespace, and what it is
+        self._defaults: list[Variable] = []  # whose defaults are being expanded
         self._used: dict[str, str] = {}  # value -> the expression that it came from
 
     def declare(self, entry: EntryId, variable: Variable) -> None:
-        """Make an ``env.variable`` entry known; one in another namespace goes by its id alone."""
-        self._entries[entry] = variable
+        """Make an ``env.variable`` entry known; of two variables with one name the first goes by it."""
+        self._entries[entry] = (entry.namespace, variable)
+        self._entries.setdefault(variable.name, (entry.namespace, variable))
 
     def expand(self, text: str, namespace: str | None) -> str:
         """Return the text with every expression replaced by its value.
@@ -51,10 +55,10 @@ class Environment:
         return _EXPRESSION.sub(lambda match: self._value(match, namespace), text)
 
     def scrub(self, message: str) -> str:
-        """Return a message that came from elsewhere, with every value replaced by its expression."""
+        """Return a message that came from elsewhere, with every value replaced by its expression, and no password."""
         for value, expression in self._used.items():
             message = message.replace(value, expression)
-        return message
+        return redact(message)
 
     def _value(self, match: re.Match[str], namespace: str | None) -> str:
         name, default = match["name"], match["default"]
@@ -73,11 +77,20 @@ class Environment:
         return value
 
     def _lookup(self, name: str, namespace: str | None) -> str | None:
-        entry = self._entries.get(name) or self._entries.get(f"{namespace}:{name}")
-        if entry is None:
+        found = next((self._entries[key] for key in (f"{namespace}:{name}", name) if key in self._entries), None)
+        if found is None:
             return self._process.get(name)
-        value = self._process.get(entry.variable) if entry.variable is not None else None
-        return entry.default if value is None else value
+        home, entry = found
+        value = None if entry.in_memory else self._process.get(entry.name)
+        if value is not None or entry.default is None:
+            return value
+        if entry in self._defaults:
+            raise ValueError(f"the default of the environment variable {name} needs that variable itself; change it")
+        self._defaults.append(entry)
+        try:
+            return self.expand(entry.default, home)
+        finally:
+            self._defaults.pop()
 
 
 def is_expression(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
@@ -10,10 +9,9 @@ from typing import Any, Final
 import attrs
 
 from wippy_queue.errors import Problem
+from wippy_queue.redact import redact
 
 MAX_DEPTH: Final = 64  # levels of nesting, in YAML and in Python
-
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 
 
 @attrs.frozen
@@ -74,7 +72,7 @@ def describe(node: Node, *, secret: bool = False) -> str:
     if isinstance(value, (int, float)):
         return "a number" if secret else f"the number {_short(str(value))}"
     if isinstance(value, str):
-        return "a text" if secret else repr(_short(_PASSWORD.sub(r"\1:***@", value)))
+        return "a text" if secret else repr(_short(redact(value)))
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     if isinstance(value, dict):

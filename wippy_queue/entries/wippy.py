@@ -34,6 +34,6 @@ MODULES: Final[frozenset[str]] = frozenset(_MODULES.split())
 
 # Fields of kinds that exist here.
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    "function.lua": frozenset({"pool"}),
+    "function.lua": frozenset({"pool", "security"}),
     "config.aws": frozenset({"access_key_id_env", "secret_access_key_env", "session_token_env"}),
 }

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.driver import Subscription
 from wippy_queue.errors import WippyQueueError
 from wippy_queue.events import Event, MessageFailed, SettleLost
@@ -75,6 +75,20 @@ def _retry_after(details: dict[str, Any]) -> float | None:
     return None
 
 
+class _Settlement(Settlement):
+    """A settlement whose loss is told by its settler; there is one for each message, so it carries no callback."""
+
+    __slots__ = ("_settler",)
+
+    def __init__(self, settler: Settler, delivery: Delivery, action: Action = "ack", *rest: Any) -> None:
+        super().__init__(delivery, action, *rest)
+        self._settler = settler
+
+    def finish(self, error: Exception | None = None) -> None:
+        if error is not None:
+            self._settler.lost(self.delivery, error)
+
+
 class Settler:
     """Settles the deliveries of one consumer, each of them once.
 
@@ -106,14 +120,14 @@ class Settler:
         """Remove the message; False when it was settled already."""
         if not delivery.claim():
             return False
-        self._send(Settlement(delivery, done=self._reporter(delivery)))
+        self._send(_Settlement(self, delivery))
         return True
 
     def release(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Hand messages back as if they had never come, in order; return those that were not settled already."""
         mine = [delivery for delivery in deliveries if delivery.claim()]
         if mine:
-            self._subscription.settle([Settlement(d, "release", done=self._reporter(d)) for d in mine])
+            self._subscription.settle([_Settlement(self, d, "release") for d in mine])
         return mine
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
@@ -126,14 +140,14 @@ class Settler:
         message = delivery.message
         decision = decide(outcome, message, self._queue, self._retry, self._cancel.is_set())
         if decision.verdict == "release":
-            self._send(Settlement(delivery, "release", done=self._reporter(delivery)))
+            self._send(_Settlement(self, delivery, "release"))
             return True
         started = 0 if outcome.undecodable else 1
         failed = attrs.evolve(message, attempts=message.attempts + started, delay=0.0)
         if decision.verdict == "bury":
             decision = self._bury(delivery, failed, decision.reason, outcome.error)
         if decision.verdict == "requeue":
-            self._send(Settlement(delivery, "requeue", failed, decision.delay, self._reporter(delivery)))
+            self._send(_Settlement(self, delivery, "requeue", failed, decision.delay))
         self._emit(
             MessageFailed(
                 consumer=self._consumer,
@@ -157,22 +171,19 @@ class Settler:
                 extra={"fields": {"queue": self._queue.id, "message_id": failed.id, "error": str(trouble)}},
             )
             return Decision("requeue", delay=max(_BURIAL_RETRY, self._retry.delay(failed.attempts)))
-        self._send(Settlement(delivery, done=self._reporter(delivery)))
+        self._send(_Settlement(self, delivery))
         return Decision("bury", reason=reason)
 
     def _send(self, settlement: Settlement) -> None:
         self._subscription.settle([settlement])
 
-    def _reporter(self, delivery: Delivery) -> Callable[[Exception | None], None]:
-        message_id = delivery.message.id
-
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                self._emit(
-                    SettleLost(consumer=self._consumer, queue=self._queue.id, message_id=message_id, error=str(error))
-                )
-
-        return done
+    def lost(self, delivery: Delivery, error: Exception) -> None:
+        """A settlement never reached the driver's backend."""
+        self._emit(
+            SettleLost(
+                consumer=self._consumer, queue=self._queue.id, message_id=delivery.message.id, error=str(error)
+            )
+        )
 
     def _warn(self, delivery: Delivery, outcome: Outcome, error: WippyQueueError) -> None:
         if not _log.isEnabledFor(logging.WARNING):

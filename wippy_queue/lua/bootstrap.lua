@@ -343,12 +343,12 @@ local handler
 
 -- Run the handler for one message. encoding: 0 JSON, 1 msgpack, 2 as it is.
 local function handle(encoding, body)
-  call_number, in_call = call_number + 1, true
   if encoding ~= 2 then
     local value, why = lib[encoding == 0 and 'json' or 'msgpack'].decode(body)
     if why then return UNDECODABLE, why end
     body = value
   end
+  call_number, in_call = call_number + 1, true
   return finished(xpcall(handler, on_error, body))
 end
 

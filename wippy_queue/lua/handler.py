@@ -86,7 +86,10 @@ class LuaFunction:
         context.security, context.values, context.depth = security, NO_VALUES, 0
         context.worker, context.cancel = None, threading.Event()
         limit = self.timeout if timeout is None else timeout
-        return msgspec.msgpack.decode(self._run(runtime, len(args), encoded, limit, false_fails=false_fails))
+        try:
+            return msgspec.msgpack.decode(self._run(runtime, len(args), encoded, limit, false_fails=false_fails))
+        finally:
+            self._give_back(runtime)
 
     def call_from(
         self,
@@ -122,23 +125,25 @@ class LuaFunction:
         left = caller.deadline - time.monotonic()
         if left < (math.inf if limit is None else limit):
             limit = max(left, 0.0)
-        with caller.calling(runtime):
-            return self._run(runtime, count, arguments, limit, false_fails=False)
+        try:
+            with caller.calling(runtime):
+                return self._run(runtime, count, arguments, limit, false_fails=False)
+        finally:  # only now: a kill of the caller must not hit whoever takes the runtime next
+            self._give_back(runtime)
 
     def _run(self, runtime: Runtime, count: int, arguments: bytes, limit: float | None, *, false_fails: bool) -> bytes:
-        """Call the function in a runtime that was taken, and give that back."""
+        """Call the function in a runtime that was taken."""
         runtime.context.canceled = False
+        left = limit
         try:
             if not runtime.calls:
                 began = time.monotonic()
                 self._load(runtime, _LOAD_TIMEOUT if limit is None else min(limit, _LOAD_TIMEOUT))
-                limit = None if limit is None else max(0.0, limit - (time.monotonic() - began))
-            result = runtime.invoke(count, arguments, limit, false_fails=false_fails)
+                left = None if limit is None else max(0.0, limit - (time.monotonic() - began))
+            result = runtime.invoke(count, arguments, left, false_fails=false_fails)
         except BaseException:
             runtime.spoiled = True
             raise
-        finally:
-            self._give_back(runtime)
         if isinstance(result, str):
             return result.encode("latin-1")
         failure, trace = self.failure(result, runtime, limit)

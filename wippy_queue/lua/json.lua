@@ -11,18 +11,20 @@
 --   * a decoded array that holds nulls has a metatable of its own with its length, so that `#t` counts them.
 --
 -- For the author of the sandbox (bootstrap.lua):
---   * markers are replaceable: `setmetatable` must use debug.setmetatable where `json.is_marker(debug.getmetatable(t))`,
---     and `getmetatable` must give nil there (`__metatable` is false, should it slip through);
+--   * markers are replaceable: where `json.is_marker(debug.getmetatable(t))`, `setmetatable` must use
+--     debug.setmetatable, and `getmetatable` must give nil (`__metatable` is false, should it slip through);
 --   * `table.insert`/`table.remove` must call `json.array_insert(t, ...)`/`json.array_remove(t [, pos])` where
 --     `json.is_array_mt(debug.getmetatable(t))`: Lua's own would move nulls without keeping the length. The other
 --     functions of `table` work on them as they are: their `__len` is ours and honest;
 --   * `json.opaque[metatable] = "name"` makes both codecs refuse values of that type as "cannot encode a name".
 local std = ...
 local string, table, math = std.string, std.table, std.math
-local byte, find, sub, match, gsub, format = string.byte, string.find, string.sub, string.match, string.gsub, string.format
+local byte, find, sub, match, gsub = string.byte, string.find, string.sub, string.match, string.gsub
+local format = string.format
 local concat, math_type, huge = table.concat, math.type, math.huge
 local utf8_len, utf8_char = std.utf8.len, std.utf8.char
-local type, next, tonumber, tostring, select, error = std.type, std.next, std.tonumber, std.tostring, std.select, std.error
+local type, next, tonumber, tostring = std.type, std.next, std.tonumber, std.tostring
+local select, error = std.select, std.error
 local getmetatable, setmetatable, rawget = std.getmetatable, std.setmetatable, std.rawget
 
 local MAX_DEPTH = 128
@@ -96,7 +98,9 @@ local function shape(t)
       local n = length(t)
       for key in next, t do
         if type(key) == 'string' then return nil, MIXED end
-        if math_type(key) ~= 'integer' or key < 1 or key > n then return nil, 'an array has a gap or a key that is no position' end
+        if math_type(key) ~= 'integer' or key < 1 or key > n then
+          return nil, 'an array has a gap or a key that is no position'
+        end
       end
       return 'array', n
     end
@@ -115,7 +119,8 @@ local function shape(t)
   for key in next, t do
     if type(key) == 'string' then return nil, MIXED end
     if math_type(key) ~= 'integer' or key < 1 then
-      return nil, 'keys must be text or the positions 1..n, found ' .. tostring(key) .. ' (' .. (math_type(key) or type(key)) .. ')'
+      local kind = math_type(key) or type(key)
+      return nil, 'keys must be text or the positions 1..n, found ' .. tostring(key) .. ' (' .. kind .. ')'
     end
     count = count + 1
     if key > last then last = key end
@@ -369,7 +374,10 @@ end
 -- grown from the inside out.
 
 local ALL_PLAIN = '^' .. PLAIN .. '$'
-local QUOTED = {['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t'}
+local QUOTED = {
+  ['"'] = '\\"', ['\\'] = '\\\\',
+  ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t',
+}
 for c = 0, 31 do
   local char = string.char(c)
   QUOTED[char] = QUOTED[char] or format('\\u%04x', c)

@@ -8,15 +8,16 @@
 -- Integers above 2^63-1 come back as floats. Extension types are refused. "at byte N" counts from 1.
 local std, json = ...
 local string, math = std.string, std.math
-local byte, char, sub, format, pack, unpack = string.byte, string.char, string.sub, string.format, string.pack, string.unpack
+local byte, char, sub, format = string.byte, string.char, string.sub, string.format
+local pack, unpack = string.pack, string.unpack
 local concat, math_type, huge = std.table.concat, math.type, math.huge
 local type, next, setmetatable, utf8_len = std.type, std.next, std.setmetatable, std.utf8.len
 local OBJECT, new_array, shape = json.object_mt, json.new_array, json.shape
 
 local MAX_DEPTH = 128
 
--- Decoder: a reader takes (bytes, position behind the tag, depth) and gives value, next position; no position means that
--- `fault` is set.
+-- Decoder: a reader takes (bytes, position behind the tag, depth) and gives value, next position; no position means
+-- that `fault` is set.
 
 local fault, size
 local read = {} -- tag -> reader

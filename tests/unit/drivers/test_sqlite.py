@@ -36,6 +36,13 @@ def a_queue(name: str = "tasks", on_drop: Any = None, **options: Any) -> Queue:
     )
 
 
+def declared(*drivers: SqliteDriver, **options: Any) -> Queue:
+    queue = a_queue(**options)
+    for driver in drivers:
+        driver.declare(queue)
+    return queue
+
+
 def a_message(name: str, **fields: Any) -> Message:
     return Message(**{"id": name, "body": name.encode(), "timestamp": time.time(), **fields})
 
@@ -57,6 +64,8 @@ def opener(file: Path) -> Iterator[Opener]:
         driver = SqliteDriver(DRIVER, SqliteConfig(**{"file": str(file), **config}))
         driver.start()
         opened.append(driver)
+        for name in ("tasks", "other", "dead"):
+            driver.declare(a_queue(name))
         return driver
 
     yield start
@@ -256,7 +265,7 @@ def test_a_stop_flushes_settles_gives_back_the_rest_and_leaves_no_boards(
 
 
 def test_a_stop_frees_publishers_that_wait_for_room(driver: SqliteDriver) -> None:
-    queue = a_queue(max_length=1)
+    queue = declared(driver, max_length=1)
     driver.publish(queue, [a_message("1")], 1)
     threading.Timer(0.1, driver.stop).start()
     with pytest.raises(Unavailable, match="stopped") as caught:
@@ -268,7 +277,7 @@ def test_a_stop_frees_publishers_that_wait_for_room(driver: SqliteDriver) -> Non
 
 
 def test_a_full_queue_blocks_until_a_settle_makes_room_or_the_time_is_over(driver: SqliteDriver) -> None:
-    queue = a_queue(max_length=2)
+    queue = declared(driver, max_length=2)
     driver.publish(queue, [a_message("1"), a_message("2", delay=60)], 1)
     with pytest.raises(QueueFull, match="max_length is 2"):
         driver.publish(queue, [a_message("3")], 0.05)
@@ -282,15 +291,24 @@ def test_a_full_queue_blocks_until_a_settle_makes_room_or_the_time_is_over(drive
 
 
 def test_another_connection_s_settle_makes_room(driver: SqliteDriver, opener: Opener) -> None:
-    queue = a_queue(max_length=1)
+    queue = declared(driver, max_length=1)
     driver.publish(queue, [a_message("1")], 1)
     threading.Timer(0.1, lambda: opener().purge(queue)).start()
     driver.publish(queue, [a_message("2")], 10)
     assert ids(driver.peek(queue, 9)) == ["2"]
 
 
+def test_a_higher_limit_lets_waiting_publishers_in(driver: SqliteDriver) -> None:
+    queue = declared(driver, max_length=1)
+    driver.publish(queue, [a_message("1")], 1)
+    threading.Timer(0.1, lambda: declared(driver, max_length=0)).start()
+    began = time.monotonic()
+    driver.publish(queue, [a_message("2")], 10)
+    assert time.monotonic() - began < 5
+
+
 def test_reject_is_full_at_once_and_all_or_nothing(driver: SqliteDriver) -> None:
-    queue = a_queue(max_length=2, overflow="reject")
+    queue = declared(driver, max_length=2, overflow="reject")
     driver.publish(queue, [a_message("1")], 1)
     with pytest.raises(QueueFull) as caught:
         driver.publish(queue, [a_message("2"), a_message("3")], 30)
@@ -300,12 +318,12 @@ def test_reject_is_full_at_once_and_all_or_nothing(driver: SqliteDriver) -> None
 
 def test_a_batch_that_never_fits_is_refused_at_once(driver: SqliteDriver) -> None:
     with pytest.raises(QueueFull, match="never fit") as caught:
-        driver.publish(a_queue(max_length=1), [a_message("1"), a_message("2")], 30)
+        driver.publish(declared(driver, max_length=1), [a_message("1"), a_message("2")], 30)
     assert caught.value.retryable is False
 
 
 def test_a_requeue_and_a_release_are_always_admitted(driver: SqliteDriver) -> None:
-    queue = a_queue(max_length=2)
+    queue = declared(driver, max_length=2)
     driver.publish(queue, [a_message("1"), a_message("2")], 1)
     subscription = driver.subscribe(queue, 9)
     first, second = subscription.receive(9, 1)
@@ -329,7 +347,7 @@ def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(drive
         driver.publish(a_queue("dead"), messages, 1)  # the same driver, from inside
         enough.set()
 
-    queue = a_queue(max_length=2, overflow="drop_oldest", on_drop=on_drop)
+    queue = declared(driver, max_length=2, overflow="drop_oldest", on_drop=on_drop)
     driver.publish(queue, [a_message("1", priority=1), a_message("2"), a_message("3"), a_message("4")], 1)
     assert dropped == [(["2", "3"], "maxlen")]
     assert ids(driver.peek(queue, 9)) == ["1", "4"]
@@ -342,7 +360,7 @@ def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(drive
 
 
 def test_drop_oldest_without_on_drop_forgets(driver: SqliteDriver, file: Path) -> None:
-    queue = a_queue(max_length=2, overflow="drop_oldest")
+    queue = declared(driver, max_length=2, overflow="drop_oldest")
     for number in range(5):
         driver.publish(queue, [a_message(str(number))], 1)
     assert ids(driver.peek(queue, 9)) == ["3", "4"]
@@ -361,7 +379,7 @@ def test_expired_messages_are_dropped_and_never_delivered(driver: SqliteDriver, 
         if len(dropped) == 2:
             enough.set()
 
-    queue = a_queue(message_ttl=0.3, on_drop=on_drop)
+    queue = declared(driver, message_ttl=0.3, on_drop=on_drop)
     driver.publish(queue, [a_message("by the queue"), a_message("by itself", expires_at=time.time() + 0.05)], 1)
     assert enough.wait(10)
     assert sorted(dropped) == ["by itself", "by the queue"]
@@ -522,7 +540,7 @@ def test_one_call_that_fails_does_not_undo_the_others_of_its_batch(tmp_path: Pat
 def test_a_graceful_life_loses_nothing_and_delivers_nothing_twice(opener: Opener, file: Path) -> None:
     """Two drivers on one file, publishers, and consumers that come and go, settle out of order, release and retry."""
     drivers = [opener(durability="normal"), opener(durability="normal")]
-    queue = a_queue(max_length=40)
+    queue = declared(*drivers, max_length=40)
     published: set[str] = set()
     acked: list[str] = []
     lost: list[Exception] = []

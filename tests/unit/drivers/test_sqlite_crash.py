@@ -41,6 +41,7 @@ def message(name, body=b"x"): return Message(id=name, body=body, timestamp=time.
 queue = Queue(id=EntryId("app:tasks"), name="tasks", driver=EntryId("app:disk"))
 driver = SqliteDriver(EntryId("app:disk"), SqliteConfig(file=sys.argv[1]))
 driver.start()
+driver.declare(queue)
 """
 
 
@@ -107,6 +108,7 @@ def file(tmp_path: Path) -> Path:
 def opened(file: Path) -> Iterator[SqliteDriver]:
     driver = SqliteDriver(EntryId("app:disk"), SqliteConfig(file=str(file)))
     driver.start()
+    driver.declare(QUEUE)
     try:
         yield driver
     finally:
@@ -239,6 +241,7 @@ def test_a_process_that_was_suspended_past_its_lease_can_neither_begin_nor_settl
             """
 driver = SqliteDriver(EntryId("app:disk"), SqliteConfig(file=sys.argv[1], lease=0.5))
 driver.start()
+driver.declare(queue)
 subscription = driver.subscribe(queue, 10)
 one, two = subscription.receive(10, 5)
 assert subscription.begin(one)

@@ -48,7 +48,9 @@ class RabbitConfig:
     reconnect_max_delay: float = duration(30.0)
     frame_size: int = size(128 * 1024, minimum=4096)
     channel_max: int = attrs.field(default=0, validator=attrs.validators.in_((0, 1, 2)))
-    password: str | None = attrs.field(default=None, repr=False)
+    password: str | None = attrs.field(
+        default=None, repr=False, validator=attrs.validators.optional(attrs.validators.max_len(12))
+    )
     tls: Tls = attrs.field(factory=Tls)
     labels: Mapping[str, Any] = attrs.field(factory=dict)
 

@@ -291,6 +291,15 @@ def test_a_cycle_is_printed(tmp_path: Path) -> None:
     assert [problem.entry for problem in caught.value.problems] == ["app.queue:cache"]
 
 
+def test_every_cycle_is_printed() -> None:
+    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c"), ("e", "a")]
+    with pytest.raises(ConfigurationError) as caught:
+        _from_python(
+            *({"name": one, "kind": "store.memory", "lifecycle": {"depends_on": [other]}} for one, other in pairs)
+        )
+    assert [problem.entry for problem in caught.value.problems] == ["app.queue:a", "app.queue:c"]
+
+
 def test_a_long_chain_of_services_needs_no_deep_recursion() -> None:
     chain: list[dict[str, Any]] = [
         {"name": f"s{n}", "kind": "store.memory", "lifecycle": {"depends_on": [f"s{n + 1}"]}} for n in range(3000)
@@ -391,12 +400,6 @@ def test_skip_unsupported_drops_a_dead_letter_queue_that_is_left_out(tmp_path: P
     app = load(tmp_path, APPLICATION.replace("queue: failed", "queue: events") + WIPPY, skip_unsupported=True)
     assert _get(app, "tasks").dead_letter is None
     assert ("app.queue:tasks", "dead_letter.queue") in {(warning.entry, warning.path) for warning in app.warnings}
-
-
-def test_skip_unsupported_never_drops_security(tmp_path: Path) -> None:
-    text = APPLICATION.replace("auto_start: true\n      depends_on", "security: {}\n      depends_on")
-    with pytest.raises(ConfigurationError, match=r"lifecycle\.security: not supported yet"):
-        load(tmp_path, text, skip_unsupported=True)
 
 
 def test_lifting_a_mark_is_all_that_a_kind_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,6 @@ CASES = [
     ("kind: store.memory", "kind: §process.lua", "exists in Wippy but not here"),
     ("kind: store.memory", "kind: §db.sql.sqlite", "exists in Wippy but not here"),
     ("kind: store.memory", "kind: §queue.driver.redis", "not supported yet"),
-    ("kind: store.memory", "kind: §env.variable", "not supported yet"),
-    ("kind: store.memory", "kind: §security.policy", "not supported yet"),
     # fields
     ("concurrency: 4", "§concurency: 4", "unknown field 'concurency'; did you mean 'concurrency'?"),
     ("concurrency: 4", "§zzz: 4", "known are lifecycle, queue, func"),
@@ -82,7 +80,6 @@ CASES = [
     ("- app.queue:tasks", "- §not an id", "expected the id of an entry, like app.queue:tasks, found 'not an id'"),
     ("- app.queue:tasks", "- §7", "expected text, found the number 7; put it in quotes"),
     ("- app.queue:tasks", "- worker", "a cycle, app.queue:worker -> app.queue:worker"),
-    ("concurrency: 4\n    lifecycle:\n", "concurrency: 4\n    lifecycle:\n      §security: {}\n", "not supported yet"),
     ("concurrency: 4\n    lifecycle:\n", "lifecycle:\n      restart: {max_delay: §soon}\n", "expected a duration"),
     ("concurrency: 4\n    lifecycle:\n", "lifecycle:\n      restart: §{initial_delay: 2h}\n", "longer than max_delay"),
     # references
@@ -204,6 +201,25 @@ def _problems_if_any(folder: Path, text: str) -> tuple[Problem, ...]:
     except ConfigurationError as error:
         return error.problems
     return ()
+
+
+def test_what_has_no_behaviour_yet_is_refused_even_where_much_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.entries.build.NOT_YET_FIELDS", {entries.Lifecycle: frozenset({"stop_timeout"})})
+    write(tmp_path, APPLICATION.replace("max_size: 10", "lifecycle: {stop_timeout: 1s}"))
+    for skip in (False, True):
+        with pytest.raises(ConfigurationError, match=r"lifecycle\.stop_timeout: not supported yet; remove it"):
+            load(tmp_path, skip_unsupported=skip)
+
+
+def test_a_kind_that_has_no_behaviour_yet_is_an_error_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.entries.links.NOT_YET_KINDS", frozenset({"store.memory"}))
+    problems = _problems(tmp_path, APPLICATION)
+    assert "the kind store.memory is not supported yet" in problems[0].message
+    assert "app.queue:cache" not in load(tmp_path, skip_unsupported=True).entries
 
 
 BYTES = {
@@ -368,3 +384,4 @@ def test_a_thousand_misspelt_references_are_told_in_no_time(tmp_path: Path) -> N
     problems = _problems(tmp_path, f"namespace: app\nentries:\n{drivers}{queues}")
     assert len(problems) == 1000
     assert "did you mean" in problems[0].message
+    assert "did you mean" not in problems[-1].message

@@ -184,6 +184,8 @@ def test_secrets_that_stand_in_the_file_are_not_shown_either(tmp_path: Path) -> 
         "url: http://user:hunter2@host/",
         "url: amqp://h/\n    password: 424242",
         "url: amqp://h/\n    password: [hunter2]",
+        "url: amqp://h/\n    password: hunter2-hunter2",
+        "url: amqp://me:hunter2@h/\n    reconnect_delay: 60",
     ):
         with pytest.raises(ConfigurationError) as caught:
             load(tmp_path, APPLICATION.replace("url: amqp://localhost/", line))

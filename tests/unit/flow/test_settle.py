@@ -220,7 +220,7 @@ def test_a_lost_settle_becomes_an_event() -> None:
     class Losing(FakeSubscription):
         def settle(self, settlements: Any) -> None:
             for settlement in settlements:
-                settlement.done(Internal("the lease ran out"))
+                settlement.finish(Internal("the lease ran out"))
 
     made, events = settler(Losing(), Grave())
     made.ack(Delivery(message("m-9"), 1))

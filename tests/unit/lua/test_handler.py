@@ -22,8 +22,9 @@ def handle(body: str, data: bytes = b"{}", **settings: Any) -> Outcome:
 @pytest.mark.parametrize(
     "returns",
     [
-        "", "return", "return nil", "return true", "return 1", "return 'text'", "return {}", "return false ~= nil", "return nil, nil",
-        "return ('x'):gsub('x', 'y')", "return true, 42", "return nil, true", "return nil, {}", "return errors.new('first value')",
+        "", "return", "return nil", "return true", "return 1", "return 'text'", "return {}", "return false ~= nil",
+        "return nil, nil", "return ('x'):gsub('x', 'y')", "return true, 42", "return nil, true", "return nil, {}",
+        "return errors.new('first value')",
     ],
 )  # fmt: skip
 def test_a_normal_return_acks(returns: str) -> None:
@@ -136,7 +137,13 @@ def test_a_body_that_cannot_be_decoded_is_told_so(data: bytes, encoding: str) ->
 
 def test_a_canceled_error_of_a_module_is_told_to_the_flow() -> None:
     published = Published(error=Canceled("the consumer stops"))
-    text = "local queue = require('queue') return function(n) if n == 1 then return nil, 'other' end return queue.publish('app:tasks', 1) end"
+    text = """
+    local queue = require('queue')
+    return function(n)
+      if n == 1 then return nil, 'other' end
+      return queue.publish('app:tasks', 1)
+    end
+    """
     session = make_function(text, modules=("queue",), host=make_host(published)).open(make_worker())
     outcome = session.handle(make_delivery(b"0"))
     assert outcome.canceled
@@ -182,7 +189,10 @@ def test_call_keeps_its_own_time_limit() -> None:
 
 
 def test_call_is_free_of_messages() -> None:
-    text = "local queue = require('queue') return function() local m, err = queue.message() return {m == nil, err:kind()} end"
+    text = """
+    local queue = require('queue')
+    return function() local m, err = queue.message() return {m == nil, err:kind()} end
+    """
     assert make_function(text, modules=("queue",)).call([]) == [True, "Invalid"]
 
 

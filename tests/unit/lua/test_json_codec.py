@@ -111,7 +111,7 @@ def damaged_json(draw: st.DrawFn) -> bytes:
 json_noise = st.text('{}[]",:0123456789.eE+-truefalsn\\ud8c \n\t\x01é', max_size=14).map(str.encode)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(damaged_json() | json_noise)
 def test_a_text_is_refused_exactly_when_a_strict_decoder_refuses_it(data: bytes) -> None:
     try:

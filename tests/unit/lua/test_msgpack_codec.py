@@ -93,7 +93,7 @@ def test_every_truncated_message_is_refused(value: Any, data: st.DataObject) -> 
     assert "unexpected end of the data at byte" in message or "invalid UTF-8" in message
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=40) | st.lists(st.sampled_from(range(0x80, 0x100)), max_size=12).map(bytes))
 def test_random_bytes_are_refused_or_decoded_as_msgspec_decodes_them(data: bytes) -> None:
     result, message = recode(data)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.lua.support import make_delivery, make_function, make_host, make_worker
 from wippy_queue.errors import Canceled, Internal, Kind, Timeout
+from wippy_queue.lua.handler import LuaSession
 from wippy_queue.lua.limits import HookMode, Watchdog
 
 ENDLESS = {
@@ -38,9 +39,16 @@ ENDLESS = {
     "a callback of gsub": "while true do ('x'):gsub('.', function() while true do end end) end",
     "tostring": "local t = setmetatable({}, {__tostring = function() while true do end end}) tostring(t)",
     "an error that is slow to print": "error(setmetatable({}, {__tostring = function() while true do end end}))",
-    "a value that is closed": "local guard <close> = setmetatable({}, {__close = function() while true do end end}) error('x')",
+    "a value that is closed": """
+        local guard <close> = setmetatable({}, {__close = function() while true do end end})
+        error('x')""",
     "concatenation": "local s = '' while true do s = ('x'):rep(1000) .. #s end",
 }  # fmt: skip
+
+
+def kill_when(running: threading.Event, session: LuaSession) -> None:
+    assert running.wait(5)
+    session.kill()
 
 
 @pytest.mark.parametrize("hook_mode", ["async", "count"])
@@ -62,7 +70,8 @@ def test_the_time_limit_ends(attack: str, hook_mode: HookMode) -> None:
     [
         "local function f() pcall(f) f() end f()",
         "local function f() return pcall(pcall, f) end while true do f() end",
-        "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) while true do pcall(function() return t[1] end) end",
+        """local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end})
+        while true do pcall(function() return t[1] end) end""",
         "local function f() return (('x'):gsub('x', f)) end while true do pcall(f) end",
     ],
 )
@@ -76,7 +85,11 @@ def test_recursion_to_the_end_of_the_stack_cannot_be_swallowed(recursion: str, h
 
 def test_a_session_goes_on_after_the_time_limit() -> None:
     session = make_function(
-        "return function(n) count = (count or 0) + 1 if n == 0 then while true do end end return nil, tostring(count) end",
+        """return function(n)
+          count = (count or 0) + 1
+          if n == 0 then while true do end end
+          return nil, tostring(count)
+        end""",
         timeout=0.05,
     ).open(make_worker())
     assert isinstance(session.handle(make_delivery(b"0")).error, Timeout)
@@ -105,7 +118,7 @@ def test_kill_ends_the_handler_that_runs(hook_mode: HookMode, body: str) -> None
         modules=("test",),
         host=host,
     ).open(make_worker())
-    killer = threading.Thread(target=lambda: (running.wait(5), session.kill()))
+    killer = threading.Thread(target=kill_when, args=(running, session))
     killer.start()
     error = session.handle(make_delivery()).error
     killer.join()
@@ -129,7 +142,7 @@ def test_a_handler_that_swallows_everything_is_killed_by_many_killers() -> None:
         modules=("test",),
         host=host,
     ).open(make_worker())
-    killers = [threading.Thread(target=lambda: (running.wait(5), session.kill())) for _ in range(4)]
+    killers = [threading.Thread(target=kill_when, args=(running, session)) for _ in range(4)]
     for killer in killers:
         killer.start()
     assert isinstance(session.handle(make_delivery()).error, Canceled)

@@ -153,7 +153,9 @@ def test_what_a_python_module_raises_is_an_error_value_in_lua() -> None:
     body = """
     local nothing, err = mail.refuse()
     local _, crash = mail.crash()
-    return {nothing == nil, err:kind(), err:message(), err:retryable(), err:details().box, crash:kind(), crash:message(), type(err)}
+    return {
+      nothing == nil, err:kind(), err:message(), err:retryable(), err:details().box, crash:kind(), crash:message(), type(err),
+    }
     """
     assert call(body, modules=("mail",), host=host) == [
         True, "NotFound", "no such mailbox", False, "x", "Internal", "ZeroDivisionError: division by zero", "userdata",

@@ -310,8 +310,7 @@ class MemoryQueue:
                 subscription.room.notify()
             self._after_leaving()
         for index, settlement in enumerate(settlements):
-            if settlement.done is not None:
-                settlement.done(self._too_late() if index in lost else None)
+            settlement.finish(self._too_late() if index in lost else None)
 
     def _too_late(self) -> Conflict:
         return Conflict(f"queue {self._queue.id}: settled after its subscription was closed; the message comes again")

@@ -18,7 +18,7 @@ from wippy_queue.drivers.sqlite.options import SqliteConfig
 from wippy_queue.drivers.sqlite.subscription import SqliteSubscription
 from wippy_queue.drivers.sqlite.waiting import LocalQueue, Watch
 from wippy_queue.drivers.sqlite.writer import Writer
-from wippy_queue.errors import Conflict, QueueFull, Unavailable
+from wippy_queue.errors import Conflict, NotFound, QueueFull, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -155,20 +155,21 @@ class _Open:
         self.writer.close()
         self.reader.close()
 
-    def declare(self, queue: Queue) -> LocalQueue:
-        with self._lock:
-            known = self._queues.get(queue.name)
-        if known is not None:
-            known.redeclare(queue)
-            return known
+    def declare(self, queue: Queue) -> None:
         number = self.writer.run(lambda db: statements.declare(db, queue.name), timeout=_WAIT)
         with self._lock:
-            local = self._queues.get(queue.name) or LocalQueue(number, queue)
-            self._queues = {**self._queues, queue.name: local}
-        return local
+            known = self._queues.get(queue.name)
+            if known is None:
+                self._queues = {**self._queues, queue.name: LocalQueue(number, queue)}
+            else:
+                known.redeclare(queue)
+                known.left.set()  # the limit may have risen
 
     def local(self, queue: Queue) -> LocalQueue:
-        return self._queues.get(queue.name) or self.declare(queue)
+        try:
+            return self._queues[queue.name]
+        except KeyError:
+            raise NotFound(f"queue {queue.id} was never declared on driver {self._id}") from None
 
     def publish(self, queue: LocalQueue, messages: Sequence[Message], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -184,11 +185,11 @@ class _Open:
 
     def _store(self, queue: LocalQueue, rows: Sequence[statements.Row], deadline: float) -> list[int]:
         """Put the rows in, wait for room if need be, and return the ids of what they pushed out."""
-        limit, overflow = queue.options.max_length, queue.options.overflow
 
         def work(db: sqlite3.Connection) -> list[int]:
-            until = now_ms() + HOLD if overflow == "drop_oldest" else None
-            return statements.publish(db, queue.number, rows, limit, drop_until=until)
+            options = queue.options
+            until = now_ms() + HOLD if options.overflow == "drop_oldest" else None
+            return statements.publish(db, queue.number, rows, options.max_length, drop_until=until)
 
         while True:
             seen = queue.left.count
@@ -196,7 +197,8 @@ class _Open:
                 return self.writer.run(work, timeout=deadline - time.monotonic())
             except statements.Full:
                 left = deadline - time.monotonic()
-                if overflow == "reject" or len(rows) > limit or left <= 0:
+                options = queue.options
+                if left <= 0 or options.overflow == "reject" or len(rows) > options.max_length > 0:
                     raise self._full(queue, len(rows)) from None
             with self._watch.open():
                 queue.left.wait(seen, left)

@@ -47,8 +47,7 @@ class Flush:
 
 def tell(batch: Sequence[Settlement], error: Exception | None) -> None:
     for settlement in batch:
-        if settlement.done is not None:
-            try:
-                settlement.done(error)
-            except Exception:
-                _log.exception("the callback of a settlement failed")
+        try:
+            settlement.finish(error)
+        except Exception:
+            _log.exception("the callback of a settlement failed")

@@ -45,9 +45,7 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
             security = SecurityContext(actor=security.actor, scope=scope_of(context, scope))
         if isinstance(target, LuaFunction):
             passed = context.values if values is None else merge(context.values, values)
-            return target.call_from(
-                context, count, arguments, timeout=timeout, security=security, values=passed
-            )
+            return target.call_from(context, count, arguments, timeout=timeout, security=security, values=passed)
         result = target.call(msgspec.msgpack.decode(arguments), timeout, security, false_fails=False)
         if context.deadline <= time.monotonic():
             raise Timeout(f"{target_id} has returned after the time limit of {context.function}")

@@ -24,8 +24,8 @@ for _, name in std.ipairs { 'md5', 'sha1', 'sha256', 'sha512' } do
   end
 end
 
--- FNV-1 (multiply, then xor; http://www.isthe.com/chongo/tech/comp/fnv/). Lua's integers wrap at 64 bits as it wants them
--- to, so a 64-bit hash above 2^63-1 is a negative integer: string.format('%016x', n) shows its bits.
+-- FNV-1 (multiply, then xor; http://www.isthe.com/chongo/tech/comp/fnv/). Lua's integers wrap at 64 bits as it wants
+-- them to, so a 64-bit hash above 2^63-1 is a negative integer: string.format('%016x', n) shows its bits.
 local function fnv(name, start, prime, mask)
   return function(data)
     if type_of(data) ~= 'string' then return invalid(name, 'a string', data) end

@@ -1,10 +1,10 @@
 -- JSON Schema (the 2020-12 words that judge one value by itself), compiled to closures. A part of the `json` module.
 --
--- A keyword that is not known is an error in the schema, never passed over; annotations (`format` is one) judge nothing.
--- `pattern` and `patternProperties` are refused: regular expressions of the web backtrack, and one bad pair of pattern and
--- message would hold a worker for hours. `$ref` goes to places in the same schema only.
+-- A keyword that is not known is an error in the schema, never passed over; annotations (`format` is one) judge
+-- nothing. `pattern` and `patternProperties` are refused: regular expressions of the web backtrack, and one bad pair of
+-- pattern and message would hold a worker for hours. `$ref` goes to places in the same schema only.
 --
--- A check takes (value, kind, size, depth) and gives nil, or why the value fails and the path from the value to the fault.
+-- A check takes (value, kind, size, depth) and gives nil, or why the value fails and the path from it to the fault.
 local std, lib = ...
 local string, math = std.string, std.math
 local format, gsub, gmatch, match, sub = string.format, string.gsub, string.gmatch, string.match, string.sub
@@ -19,8 +19,8 @@ local NULL = setmetatable({}, { __metatable = false }) -- JSON's null in schemas
 
 local exact -- whether an empty table without a marker is surely an array: so it is in a text, not in a handler's table
 
--- Kinds: null boolean integer number string array object, "empty" for a table that may be either, "table" (and why) for one
--- that is neither, else Lua's type.
+-- Kinds: null boolean integer number string array object, "empty" for a table that may be either of the last two,
+-- "table" (and why) for one that is neither, else Lua's type.
 local function kind_of(v)
   local kind = type_of(v)
   if v == nil or v == NULL then return 'null' end
@@ -110,7 +110,9 @@ local function bound(applies, measure, holds, message, whole)
     if not is_number(kind) or whole and (kind ~= 'integer' or limit < 0) then
       return bad(at, whole and 'expected an integer from 0 on' or 'expected a number')
     end
-    return judged(function(v, of, size) return not applies(of) or holds(measure(v, size), limit) end, format(message, tostring(limit)))
+    return judged(function(v, of, size)
+      return not applies(of) or holds(measure(v, size), limit)
+    end, format(message, tostring(limit)))
   end
 end
 
@@ -183,7 +185,9 @@ keywords.maxProperties = bound(is_object, size_itself, at_most, 'expected at mos
 
 function keywords.multipleOf(value, at)
   if not is_number(kind_of(value)) or value <= 0 then return bad(at, 'expected a number above 0') end
-  return judged(function(v, kind) return not is_number(kind) or is_multiple(v, value) end, 'expected a multiple of ' .. tostring(value))
+  return judged(function(v, kind)
+    return not is_number(kind) or is_multiple(v, value)
+  end, 'expected a multiple of ' .. tostring(value))
 end
 
 function keywords.required(value, at)
@@ -203,7 +207,9 @@ function keywords.dependentRequired(value, at)
     if not is_object(kind) then return nil end
     for key, list in next, value do
       for i = 1, rawget(v, key) ~= nil and #list or 0 do
-        if rawget(v, list[i]) == nil then return 'the member ' .. shown(list[i]) .. ' must stand beside ' .. shown(key), '' end
+        if rawget(v, list[i]) == nil then
+          return 'the member ' .. shown(list[i]) .. ' must stand beside ' .. shown(key), ''
+        end
       end
     end
   end
@@ -259,7 +265,9 @@ function keywords.prefixItems(value, at)
 end
 
 function keywords.items(value, at, schema)
-  if kind_of(value) == 'array' and next(value) ~= nil then return bad(at, 'expected one schema; a list of them is prefixItems') end
+  if kind_of(value) == 'array' and next(value) ~= nil then
+    return bad(at, 'expected one schema; a list of them is prefixItems')
+  end
   local check, first = compile(value, at), schema.prefixItems and #schema.prefixItems + 1 or 1
   return function(v, kind, size, depth)
     for i = first, is_array(kind) and size or 0 do
@@ -381,11 +389,12 @@ end
 
 keywords['$defs'], keywords.definitions = members_of, members_of
 
--- In this order, so that the plainest reason is the one that is told; the last ones judge nothing by themselves.
+-- In this order, so that the plainest reason is the one that is told.
 local ORDER = {
-  'type', 'const', 'enum', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'minLength', 'maxLength',
-  'minItems', 'maxItems', 'uniqueItems', 'minProperties', 'maxProperties', 'required', 'dependentRequired', 'propertyNames',
-  'properties', 'additionalProperties', 'prefixItems', 'items', 'contains', '$ref', 'allOf', 'anyOf', 'oneOf', 'not', 'if',
+  'type', 'const', 'enum', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'minLength',
+  'maxLength', 'minItems', 'maxItems', 'uniqueItems', 'minProperties', 'maxProperties', 'required', 'dependentRequired',
+  'propertyNames', 'properties', 'additionalProperties', 'prefixItems', 'items', 'contains', '$ref', 'allOf', 'anyOf',
+  'oneOf', 'not', 'if',
 }
 local SILENT = {}
 for name in gmatch('title description default examples $schema $id $comment format readOnly writeOnly deprecated '
@@ -408,7 +417,9 @@ function compile(schema, at)
       bad(at, 'unknown keyword ' .. shown(name))
     end
   end
-  if schema['if'] == nil and (schema['then'] ~= nil or schema['else'] ~= nil) then bad(at, '`then` and `else` need an `if`') end
+  if schema['if'] == nil and (schema['then'] ~= nil or schema['else'] ~= nil) then
+    bad(at, '`then` and `else` need an `if`')
+  end
   members_of(schema['$defs'] or {}, at .. '["$defs"]')
   members_of(schema.definitions or {}, at .. '.definitions')
   local checks = {}

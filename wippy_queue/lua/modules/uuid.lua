@@ -1,8 +1,8 @@
 -- The `uuid` module (RFC 9562). Makers go through Python, for its random numbers and digests; the rest is here.
 local host, lib = ...
 local std, type_of = lib.std, lib.type_of
-local format, gsub, lower, match, sub, tonumber = std.string.format, std.string.gsub, std.string.lower, std.string.match,
-  std.string.sub, std.tonumber
+local format, gsub, lower, match = std.string.format, std.string.gsub, std.string.lower, std.string.match
+local sub, tonumber = std.string.sub, std.tonumber
 
 local STANDARD = '^(%x%x%x%x%x%x%x%x)%-(%x%x%x%x)%-(%x%x%x%x)%-(%x%x%x%x)%-(%x%x%x%x%x%x%x%x%x%x%x%x)$'
 
@@ -19,7 +19,8 @@ local function invalid(message)
 end
 
 local function not_a_uuid(name, text)
-  if type_of(text) ~= 'string' then return invalid('uuid.' .. name .. ': expected a string, found ' .. type_of(text)) end
+  local kind = type_of(text)
+  if kind ~= 'string' then return invalid(format('uuid.%s: expected a string, found %s', name, kind)) end
   return invalid(format('uuid.%s: expected a UUID, found "%s"', name, #text > 50 and sub(text, 1, 47) .. '...' or text))
 end
 
@@ -36,7 +37,9 @@ local function named(name)
   return function(namespace, text)
     local digits = digits_of(namespace)
     if not digits then return not_a_uuid(name .. ': namespace', namespace) end
-    if type_of(text) ~= 'string' then return invalid('uuid.' .. name .. ': expected a name, found ' .. type_of(text)) end
+    if type_of(text) ~= 'string' then
+      return invalid(format('uuid.%s: expected a name, found %s', name, type_of(text)))
+    end
     return host[name](digits, text)
   end
 end
@@ -77,7 +80,8 @@ local function format_as(text, form)
   local standard = gsub(digits, '^(........)(....)(....)(....)', '%1-%2-%3-%4-')
   if form == nil or form == 'standard' then return standard end
   if form == 'urn' then return 'urn:uuid:' .. standard end
-  return invalid('uuid.format: expected "standard", "simple" or "urn", found ' .. (type_of(form) == 'string' and '"' .. form .. '"' or type_of(form)))
+  local found = type_of(form) == 'string' and '"' .. form .. '"' or type_of(form)
+  return invalid('uuid.format: expected "standard", "simple" or "urn", found ' .. found)
 end
 
 return {
