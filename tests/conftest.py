@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -30,3 +31,15 @@ def redis_url() -> str:
 @pytest.fixture(scope="session")
 def amqp_url() -> str:
     return _broker("RabbitMQ", "amqp://guest:guest@127.0.0.1:5672/", 5672)
+
+
+@pytest.fixture(scope="session")
+def sqs_endpoint() -> Iterator[str]:
+    """SQS as moto has it, which runs here."""
+    if not REQUIRED:
+        pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
+    from tests.moto_sqs import MotoSqs
+
+    server = MotoSqs()
+    yield server.url
+    server.stop()

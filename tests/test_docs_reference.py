@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,18 @@ def test_the_lua_page_names_every_module() -> None:
     assert {name for name in NAMES if f"`{name}`" not in page} == set()
 
 
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
 def test_the_command_line_page_names_every_command_and_option() -> None:
     page = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     missing = []
-    for name, command in cli.commands.items():
+    for name, command in commands(cli):
         if f"| `{name}" not in page:
             missing.append(name)
         for option in command.params:

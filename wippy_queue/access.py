@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
 import attrs
+import msgspec
 
 from wippy_queue.errors import Invalid
 from wippy_queue.ids import EntryId
@@ -16,6 +17,15 @@ from wippy_queue.ids import EntryId
 Verdict = Literal["allow", "deny", "undefined"]
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _plain(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy that nobody else can change, after seeing that Lua could hold it."""
+    try:
+        copy: Mapping[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(dict(value)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Invalid(f"the meta of an actor must be a mapping of plain data: {error}") from None
+    return copy
 
 
 def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -36,7 +46,7 @@ class Actor:
     """
 
     id: str
-    meta: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
+    meta: Mapping[str, Any] = attrs.field(factory=dict, converter=_plain, repr=False)
     policies: tuple[str, ...] | None = attrs.field(default=None, converter=_names, kw_only=True)
     groups: tuple[str, ...] | None = attrs.field(default=None, converter=_names, kw_only=True)
 

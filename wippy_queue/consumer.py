@@ -78,7 +78,8 @@ class Consumer:
         Raises:
             WippyQueueError: the driver refuses, or the handler cannot run.
         """
-        _check_stuck(self.spec, self._stuck)
+        if (too_many := _too_many_stuck(self.spec, self._stuck)) is not None:
+            raise too_many
         life = _Life(self.spec, self._burial, self._emit, on_failure, self._stuck)
         self._life = life
         life.start()
@@ -210,7 +211,11 @@ class _Life:
         worker.retired = True
         self._stuck.append(worker)
         _lower_priority(worker)
-        name = f"{spec.id}-worker-{worker.index}"
+        too_many = _too_many_stuck(spec, self._stuck)
+        if too_many is None:
+            fresh = self._worker(worker.index)
+            self.workers[worker.index] = fresh
+            self._pool.start({fresh.index: self._task(fresh)})
         _log.error(
             "a handler could not be ended; its worker was replaced",
             extra={"fields": {"consumer": spec.id, "message_id": delivery.message.id, "function": spec.function}},
@@ -220,14 +225,12 @@ class _Life:
                 consumer=spec.id,
                 queue=spec.queue.id,
                 message_id=delivery.message.id,
-                thread=name,
+                thread=f"{spec.id}-worker-{worker.index}",
                 stuck=len(self._stuck),
             )
         )
-        _check_stuck(spec, self._stuck)
-        fresh = self._worker(worker.index)
-        self.workers[worker.index] = fresh
-        self._pool.start({fresh.index: self._task(fresh)})
+        if too_many is not None:
+            raise too_many
 
     def _ready_messages(self) -> int:
         """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
@@ -273,14 +276,15 @@ class _Life:
         return cut
 
 
-def _check_stuck(spec: ConsumerSpec, stuck: list[Worker]) -> None:
-    """Forget the workers that have come back; raise when more are stuck than may be."""
+def _too_many_stuck(spec: ConsumerSpec, stuck: list[Worker]) -> Unavailable | None:
+    """Forget the workers that have come back; return an error when more are stuck than may be."""
     stuck[:] = [worker for worker in stuck if worker.thread_id is not None]
-    if len(stuck) > spec.max_stuck_workers:
-        raise Unavailable(
-            f"{spec.id}: {len(stuck)} workers are stuck in handlers that cannot be ended, more than"
-            f" lua.max_stuck_workers allows ({spec.max_stuck_workers}); mend {spec.function} and start the process anew"
-        )
+    if len(stuck) <= spec.max_stuck_workers:
+        return None
+    return Unavailable(
+        f"{spec.id}: {len(stuck)} workers are stuck in handlers that cannot be ended, more than"
+        f" lua.max_stuck_workers allows ({spec.max_stuck_workers}); mend {spec.function} and start the process anew"
+    )
 
 
 def _lower_priority(worker: Worker) -> None:

@@ -133,11 +133,11 @@ class Engine:
             Conflict: the engine was made in another process, before a fork.
         """
         self._check_process()
-        self._wiring.check_names()
-        services = self._services()
-        chosen = self._wiring.required(entry.id for entry in services if entry.lifecycle.auto_start)
-        if not consumers:
-            chosen -= {entry.id for entry in services if isinstance(entry, entries.ConsumerEntry)}
+        chosen = self._wiring.required(entry.id for entry in self._services() if entry.lifecycle.auto_start)
+        if consumers:
+            self._wiring.check_names()
+        else:
+            chosen -= set(self._wiring.consumers)
         self._wiring.supervisor.start(chosen, wait)
 
     def stop(self, timeout: float | None = None) -> StopReport:
@@ -212,7 +212,8 @@ class Engine:
             Unavailable: it is not up after its ``start_timeout``.
         """
         self._check_process()
-        self._wiring.check_names()
+        if service_id in self._wiring.consumers:
+            self._wiring.check_names()
         self._wiring.supervisor.start([EntryId(service_id)], wait)
 
     def stop_service(self, service_id: str, timeout: float | None = None) -> StopReport:

@@ -20,8 +20,12 @@ from typing import Any
 
 import attrs
 
+from wippy_queue.ids import EntryId
+
 DURATION = "duration"  # keys of the metadata that the loader looks for
 SIZE = "size"
+SHAPE = "shape"  # the class that YAML is read as, where the field holds something else
+KINDS = "kinds"  # of the entries that a reference may lead to
 
 LONGEST = 1e9  # seconds, about 31 years: what every wait of Python's threading can still take
 
@@ -57,6 +61,24 @@ def whole(default: Any = attrs.NOTHING, *, minimum: int = 0, maximum: int | None
         maximum: the most that is allowed; None: no limit.
     """
     return attrs.field(default=default, validator=_between(minimum, maximum, ""))
+
+
+class FilePath:
+    """The shape of a field that `file_path` makes."""
+
+
+def file_path() -> Any:
+    """Return an attrs field of type ``str`` that names a file; a relative path starts where the entry is declared."""
+    return attrs.field(metadata={SHAPE: FilePath})
+
+
+def reference(*kinds: str) -> dict[str, Any]:
+    """Return the metadata of a field that names an entry; a driver is made with the entry itself in its place.
+
+    Args:
+        kinds: what the entry may be.
+    """
+    return {SHAPE: EntryId, KINDS: kinds}
 
 
 def _between(minimum: float, maximum: float | None, unit: str) -> Callable[[Any, Any, Any], None]:

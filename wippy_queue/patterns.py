@@ -124,7 +124,7 @@ class _Parser:
         return tree
 
     def _refuse(self, why: str) -> NoReturn:
-        raise ValueError(f"bad pattern at character {max(self._at, 1)}: {why}")
+        raise ValueError(f"bad pattern at character {min(max(self._at, 1), len(self._text))}: {why}")
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]

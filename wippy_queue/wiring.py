@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,9 +27,11 @@ from wippy_queue.handlers import PythonFunction
 from wippy_queue.ids import EntryId
 from wippy_queue.lifecycle import Lifecycle
 from wippy_queue.lua.handler import LuaFunction
+from wippy_queue.lua.host import Function as Called
 from wippy_queue.lua.host import Host, Source
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Encoding, HeaderValue
+from wippy_queue.options import KINDS
 from wippy_queue.queues import Queue, RetryPolicy
 from wippy_queue.security import Condition, DeclaredPolicy, Guard
 from wippy_queue.store import Store
@@ -41,17 +44,8 @@ _KILL_GRACE: Final = 1.0  # seconds after its time limit that a handler in Lua h
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, as in Python
 
 
-class Function(Handler, Protocol):
-    """A handler that Python can call too."""
-
-    def call(
-        self,
-        args: Sequence[Any],
-        timeout: float | None = None,
-        security: SecurityContext | None = None,
-        *,
-        false_fails: bool = True,
-    ) -> Any: ...
+class Function(Handler, Called, Protocol):
+    """A handler that Python and other functions can call too."""
 
 
 class Wiring:
@@ -101,7 +95,7 @@ class Wiring:
     def _add_drivers(self) -> None:
         queues: dict[EntryId, list[Queue]] = {}
         for entry in self._of(entries.DriverEntry):
-            self.drivers[entry.id] = entry.kind.create(entry.id, entry.config)
+            self.drivers[entry.id] = entry.kind.create(entry.id, self._resolved(entry.config))
             queues[entry.id] = []
         for entry in self._of(entries.QueueEntry):
             queue = self._queue(entry)
@@ -110,6 +104,15 @@ class Wiring:
         for entry in self._of(entries.DriverEntry):
             service = _DriverService(self.drivers[entry.id], queues[entry.id])
             self.supervisor.add(entry.id, service, _lifecycle(entry.lifecycle), self._requires[entry.id])
+
+    def _resolved(self, config: Any) -> Any:
+        """Return a driver's configuration with the entries that it refers to in the place of their ids."""
+        found = {
+            field.name: self.application.entries[getattr(config, field.name)]
+            for field in attrs.fields(type(config))
+            if KINDS in field.metadata and getattr(config, field.name) is not None
+        }
+        return attrs.evolve(config, **found)
 
     def _make_guard(self) -> Guard:
         policies: list[DeclaredPolicy] = []
@@ -156,7 +159,7 @@ class Wiring:
 
     def _add_stores(self) -> None:
         for entry in self._of(entries.StoreEntry):
-            store = MemoryStore(entry.id, entry.max_size, entry.cleanup_interval)
+            store = MemoryStore(entry.id, entry.max_size or sys.maxsize, entry.cleanup_interval)
             self.stores[entry.id] = store
             self.supervisor.add(entry.id, _StoreService(store), _lifecycle(entry.lifecycle), self._requires[entry.id])
 

@@ -46,6 +46,7 @@ local logger = require("logger")
 return function(body)
     logger:info("began", {id = body.id})
     while body.endless do end
+    if body.fail then return nil, "told to" end
     logger:info("ended", {id = body.id})
 end
 """
@@ -242,6 +243,42 @@ def test_purge_asks_first(app: Path, wippy_queue: Command) -> None:
     assert len(json.loads(wippy_queue("peek", app, "app:tasks", "--json").stdout)) == 1
 
 
+def test_dead_letters_are_listed_shown_replayed_and_removed(tmp_path: Path, run: Run, wippy_queue: Command) -> None:
+    entries = APP.replace(
+        "name: tasks\n    kind: queue.queue\n",
+        "name: tasks\n    kind: queue.queue\n    dead_letter: {queue: failed, max_attempts: 1}\n",
+    )
+    app = write_app(tmp_path, entries + "  - {name: failed, kind: queue.queue, driver: files}\n")
+    for name in ("one", "two"):
+        wippy_queue("publish", app, "app:tasks", json.dumps({"fail": True}), "--id", name)
+    running = run(app)
+    running.line_with("handler failed")
+    running.line_with("handler failed")
+    running.process.terminate()
+    assert running.exit_code() == 0
+
+    listed = json.loads(wippy_queue("dead-letters", "list", app, "app:tasks", "--json").stdout)
+    assert {(dead["id"], dead["reason"], dead["queue"]) for dead in listed} == {
+        ("one", "attempts", "app:tasks"),
+        ("two", "attempts", "app:tasks"),
+    }
+    assert "told to" in wippy_queue("dead-letters", "list", app, "app:failed").stdout
+    assert json.loads(wippy_queue("dead-letters", "show", app, "app:tasks", "one").stdout)["body"] == {"fail": True}
+    assert wippy_queue("dead-letters", "show", app, "app:tasks", "none").returncode == 1
+
+    replay = ("dead-letters", "replay", app, "app:tasks", "--id", "one")
+    assert wippy_queue(*replay, "--dry-run").stdout == "1 would be replayed\n"
+    assert wippy_queue(*replay).stdout == "1 replayed\n"
+    (message,) = json.loads(wippy_queue("peek", app, "app:tasks", "--json").stdout)
+    assert (message["id"], message["headers"]["attempts"]) == ("one", 0)
+
+    assert wippy_queue("dead-letters", "purge", app, "app:tasks", "--reason", "expired", "--yes").stdout.startswith(
+        "0 "
+    )
+    assert wippy_queue("dead-letters", "purge", app, "app:tasks", "--yes").stdout == "1 dead letter removed\n"
+    assert json.loads(wippy_queue("dead-letters", "list", app, "app:tasks", "--json").stdout) == []
+
+
 def test_text_needs_to_be_called_text(app: Path, wippy_queue: Command) -> None:
     refused = wippy_queue("publish", app, "app:tasks", "hello")
     assert refused.returncode == 2
@@ -309,6 +346,14 @@ def test_check_warns_of_names_that_only_python_can_register(app: Path, wippy_que
     assert done.returncode == 0
     assert "Warning: " in done.stderr
     assert "mail" in done.stderr
+
+
+def test_queues_can_be_asked_though_a_script_registers_what_the_handlers_need(app: Path, wippy_queue: Command) -> None:
+    index = app / "_index.yaml"
+    index.write_text(index.read_text(encoding="utf-8").replace("[logger]", "[logger, mail]"), encoding="utf-8")
+    done = wippy_queue("info", app, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["app:tasks"]["message_count"] == 0
 
 
 def test_run_refuses_an_application_with_mistakes(tmp_path: Path, wippy_queue: Command) -> None:

@@ -1,6 +1,6 @@
 """The process under test of the ledger: publishers and consumers of one application, which write down what they did.
 
-    python child.py SPEC    SPEC: JSON with `driver` (an entry), `folder`, `seed`, `publishers`, `pause`
+    python child.py SPEC    SPEC: JSON with `driver` (an entry), `folder`, `seed`, `publishers`, `pause` and `filler`
 
 It ends gracefully on SIGTERM. Every line of the journals is one write of O_APPEND: a kill -9 loses none that was made.
 """
@@ -75,7 +75,7 @@ def main() -> None:
     engine = Engine.from_entries(entries(spec["driver"]))
     stop = threading.Event()
     slow = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for all threads: the main one waits for it below
 
     @engine.function("app:handler")
     def handler(_: object) -> None:
@@ -96,12 +96,13 @@ def main() -> None:
 
     def publish(number: int) -> None:
         chance = random.Random(f"{spec['seed']} {number} {os.getpid()}")
+        filler = "x" * spec["filler"]
         while not stop.is_set():
             try:
                 if chance.random() < 0.5:
-                    ids = [engine.publish("app:tasks", {"n": number}, timeout=5)]
+                    ids = [engine.publish("app:tasks", {"n": number, "filler": filler}, timeout=5)]
                 else:
-                    bodies = [{"n": number}] * chance.randint(1, 20)
+                    bodies = [{"n": number, "filler": filler}] * chance.randint(1, 20)
                     ids = engine.publish_many("app:tasks", bodies, timeout=5)
             except WippyQueueError as error:
                 ids = error.details.get("accepted", [])
@@ -115,7 +116,8 @@ def main() -> None:
     for thread in publishers:
         thread.start()
     print("started", flush=True)
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
+    stop.set()
     for thread in publishers:
         thread.join()
     try:

@@ -40,7 +40,7 @@ def sqlite_faults(run: Run) -> dict[Callable[[], None], int]:
         run.stop: 4,
         run.stop_during_start: 2,
         lambda: run.suspend(LEASE): 1,
-        lambda: run.fill_disk(run.folder / "queue.db"): 1,
+        run.fill_disk: 1,
     }
 
 

@@ -295,7 +295,8 @@ def test_a_handler_that_cannot_be_ended_is_replaced_and_its_message_fails(setup:
     gate.await_begun(1)
     eventually(lambda: seen == [1, 2], "the others are handled")
     eventually(lambda: gate.begun.acquire(blocking=False), "the first is tried again")
-    [event, *_] = [event for event in setup.events if isinstance(event, WorkerStuck)]
+    eventually(lambda: any(isinstance(event, WorkerStuck) for event in setup.events), "told")
+    event = next(event for event in setup.events if isinstance(event, WorkerStuck))
     assert (event.message_id, event.stuck) == ("m-0", 1)
     gate.go_on.set()
     assert setup.driver.wait_idle(TASKS, DEADLINE)

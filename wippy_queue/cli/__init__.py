@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from wippy_queue.cli.check import check
+from wippy_queue.cli.deadletters import dead_letters
 from wippy_queue.cli.demo import demo
 from wippy_queue.cli.output import Exit, print_error
 from wippy_queue.cli.queues import info, peek, publish, purge
@@ -33,7 +34,7 @@ def cli() -> None:
     pass
 
 
-for command in (run, check, publish, info, peek, purge, demo):
+for command in (run, check, publish, info, peek, purge, dead_letters, demo):
     cli.add_command(command)
 
 

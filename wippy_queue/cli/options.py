@@ -13,6 +13,7 @@ import click
 
 from wippy_queue import entries
 from wippy_queue.drivers import DRIVER_KINDS
+from wippy_queue.durations import parse_duration
 from wippy_queue.entries.nodes import Node
 from wippy_queue.entries.yamlfile import parse
 from wippy_queue.errors import Problem
@@ -168,6 +169,19 @@ def _set_up_logging(level: str, log_format: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def read_duration(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Read a duration, in YAML's spelling or in seconds, as the callback of an option."""
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        try:
+            return float(value)
+        except ValueError:
+            raise click.BadParameter(str(error)) from None
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
 import click
 
 from wippy_queue import entries
-from wippy_queue.cli.options import Target, application_command, json_option
-from wippy_queue.cli.output import Exit, print_error, print_json, print_table, print_warning
+from wippy_queue.cli.options import Target, application_command, json_option, read_duration
+from wippy_queue.cli.output import print_json, print_table, print_warning
+from wippy_queue.cli.reach import is_shared, queue_entries, reach
 from wippy_queue.codecs import decode_body
-from wippy_queue.durations import parse_duration
-from wippy_queue.engine import Engine
-from wippy_queue.errors import Invalid, NotFound
+from wippy_queue.errors import Invalid
 from wippy_queue.message import Message
-from wippy_queue.suggest import did_you_mean
-
-
-@contextlib.contextmanager
-def _open(application: entries.Application, chosen: Sequence[str]) -> Iterator[Engine]:
-    """Start the drivers of the chosen queues, which must live outside this process, and nothing else."""
-    drivers = {queue: _driver(application, queue) for queue in chosen}
-    private = [queue for queue, driver in drivers.items() if not driver.kind.capabilities.shared]
-    if private:
-        print_error(
-            f"{', '.join(private)}: a memory queue lives inside the one process that runs the application and cannot be"
-            " reached from another; use the methods of its engine there, or a driver that several processes share"
-        )
-        sys.exit(Exit.USAGE)
-    engine = Engine(application)
-    try:
-        for driver_id in {driver.id for driver in drivers.values()}:
-            engine.start_service(driver_id)
-        yield engine
-    finally:
-        engine.stop()
-
-
-def _queues(application: entries.Application) -> dict[str, entries.QueueEntry]:
-    return {entry.id: entry for entry in application.entries.values() if isinstance(entry, entries.QueueEntry)}
-
-
-def _driver(application: entries.Application, queue: str) -> entries.DriverEntry:
-    queues = _queues(application)
-    if queue not in queues:
-        raise NotFound(f"no queue {queue!r} is declared{did_you_mean(queue, queues)}")
-    driver = application.entries[queues[queue].driver]
-    assert isinstance(driver, entries.DriverEntry)  # noqa: S101  # the loader has checked the reference
-    return driver
-
-
-def _duration(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        try:
-            return float(value)
-        except ValueError:
-            raise click.BadParameter(str(error)) from None
 
 
 def _headers(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -84,8 +35,10 @@ def _headers(_context: click.Context, _param: click.Parameter, values: tuple[str
 @click.option("--text", is_flag=True, help="BODY is text as it is, not JSON.")
 @click.option("-H", "--header", "headers", metavar="KEY=VALUE", multiple=True, callback=_headers, help="Repeatable.")
 @click.option("--id", "message_id", help="The id of the message; without it a new one is made.")
-@click.option("--delay", metavar="DURATION", callback=_duration, help="Deliver it after that time: 500ms, 10s, 1h30m.")
-@click.option("--ttl", metavar="DURATION", callback=_duration, help="Drop it when it is older than that.")
+@click.option(
+    "--delay", metavar="DURATION", callback=read_duration, help="Deliver it after that time: 500ms, 10s, 1h30m."
+)
+@click.option("--ttl", metavar="DURATION", callback=read_duration, help="Drop it when it is older than that.")
 @click.option("--priority", type=click.IntRange(0, 9), help="Higher comes first.")
 def publish(target: Target, queue: str, body: str, text: bool, **options: Any) -> None:
     """Publish BODY, which is JSON, to QUEUE and print the message's id.
@@ -103,7 +56,7 @@ def publish(target: Target, queue: str, body: str, text: bool, **options: Any) -
         value = source if text else json.loads(source)
     except ValueError as error:
         raise click.BadParameter(f"BODY is no JSON ({error}); --text publishes it as text") from None
-    with _open(target.read(), [queue]) as engine:
+    with reach(target.read(), [queue]) as engine:
         print(engine.publish(queue, value, **options))
 
 
@@ -121,7 +74,7 @@ def info(target: Target, queues: tuple[str, ...], as_json: bool) -> None:
     """
     application = target.read()
     chosen = queues or _reachable(application)
-    with _open(application, chosen) as engine:
+    with reach(application, chosen) as engine:
         found = {queue: attrs.asdict(engine.info(queue)) for queue in chosen}
     if as_json:
         print_json(found)
@@ -131,9 +84,9 @@ def info(target: Target, queues: tuple[str, ...], as_json: bool) -> None:
 
 
 def _reachable(application: entries.Application) -> list[str]:
-    """Return the queues that can be asked; all of them where none can, for `_open` to refuse."""
-    shared = [queue for queue in _queues(application) if _driver(application, queue).kind.capabilities.shared]
-    private = [queue for queue in _queues(application) if queue not in shared]
+    """Return the queues that can be asked; all of them where none can, for `reach` to refuse."""
+    shared = [queue for queue in queue_entries(application) if is_shared(application, queue)]
+    private = [queue for queue in queue_entries(application) if queue not in shared]
     if shared and private:
         print_warning(f"left out, for they live inside one process: {', '.join(private)}")
     return shared or private
@@ -153,7 +106,7 @@ def peek(target: Target, queue: str, limit: int, as_json: bool) -> None:
     Example:
       wippy-queue peek app/ app.queue:tasks -n 3 --json
     """
-    with _open(target.read(), [queue]) as engine:
+    with reach(target.read(), [queue]) as engine:
         messages = [_shown(message) for message in engine.peek(queue, limit)]
     if as_json:
         print_json(messages)
@@ -187,7 +140,7 @@ def purge(target: Target, queue: str, yes: bool, as_json: bool) -> None:
     Example:
       wippy-queue purge app/ app.queue:tasks --yes
     """
-    with _open(target.read(), [queue]) as engine:
+    with reach(target.read(), [queue]) as engine:
         if not yes:
             click.confirm(f"Drop every message that waits in {queue}?", abort=True, err=True)
         dropped = engine.purge(queue)

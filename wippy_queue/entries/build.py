@@ -11,7 +11,7 @@ import attrs
 from wippy_queue.driver import DriverKind
 from wippy_queue.entries import wippy
 from wippy_queue.entries.environment import Environment, Variable, is_expression
-from wippy_queue.entries.fields import BAD, DROPPED, KINDS, LATE, Missing, Parser, Reader
+from wippy_queue.entries.fields import BAD, DROPPED, LATE, Missing, Parser, Reader
 from wippy_queue.entries.kinds import (
     ENTRY_CLASSES,
     NOT_YET_FIELDS,
@@ -35,6 +35,7 @@ from wippy_queue.entries.nodes import Node, Where, describe
 from wippy_queue.entries.sources import read_source
 from wippy_queue.errors import Invalid
 from wippy_queue.ids import EntryId
+from wippy_queue.options import KINDS, FilePath
 from wippy_queue.queues import DeadLetter, RetryPolicy
 from wippy_queue.suggest import did_you_mean
 
@@ -63,6 +64,7 @@ class Builder:
             LuaSource: lambda _: self._source,
             Imports: self._imports,
             Names: lambda _: self._names,
+            FilePath: lambda _: self._path,
             GroupName: lambda _: self._group,
             GroupReference: lambda _: self._group_reference,
         }
@@ -373,6 +375,14 @@ class Builder:
             return BAD if failed else imports
 
         return parse
+
+    def _path(self, node: Node, where: Where) -> Any:
+        text = self.reader.text(node, where)
+        if isinstance(text, Missing):
+            return BAD
+        if not text or "\0" in text:
+            return self.reader.note("expected the path of a file", where, node.place)
+        return str(self._current.folder / text)
 
     def _source(self, node: Node, where: Where) -> Any:
         text = self.reader.text(node, where)

@@ -16,16 +16,14 @@ from wippy_queue.entries.environment import Environment, is_expression
 from wippy_queue.entries.nodes import Node, Place, Where, describe
 from wippy_queue.entries.scalars import CuredError, to_bool, to_duration, to_float, to_int, to_size
 from wippy_queue.errors import Problem, WippyQueueError
-from wippy_queue.options import DURATION, SIZE
+from wippy_queue.options import DURATION, KINDS, SHAPE, SIZE
 from wippy_queue.suggest import did_you_mean
 
 T = TypeVar("T")
 
 CHOICES: Final = "choices"  # metadata: spelling -> value
-SHAPE: Final = "shape"  # metadata: the class that YAML is read as, where the field holds something else
 ALSO: Final = "also"  # metadata: a second name of a list
-KINDS: Final = "kinds"  # metadata of a reference, see refers_to()
-LATE: Final = "late"
+LATE: Final = "late"  # metadata of a reference, see refers_to()
 NOT_WRITTEN: Final[Mapping[str, Any]] = {"derived": True}  # metadata of a field that YAML does not have
 
 

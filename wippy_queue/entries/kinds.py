@@ -9,11 +9,11 @@ from typing import Any, Final, Literal, NewType
 import attrs
 
 from wippy_queue.driver import DriverKind
-from wippy_queue.entries.fields import ALSO, CHOICES, NOT_WRITTEN, SHAPE, refers_to
+from wippy_queue.entries.fields import ALSO, CHOICES, NOT_WRITTEN, refers_to
 from wippy_queue.entries.nodes import Place
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Encoding
-from wippy_queue.options import duration, size, whole
+from wippy_queue.options import SHAPE, duration, size, whole
 from wippy_queue.patterns import Pattern
 from wippy_queue.queues import DeadLetter, RetryPolicy
 
@@ -329,6 +329,10 @@ class AwsConfigEntry(Entry):
     secret_access_key: str | None = attrs.field(default=None, repr=False)
     session_token: str | None = attrs.field(default=None, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together; give both, or neither for AWS's chain")
+
 
 ENTRY_CLASSES: Final[Mapping[str, type[Entry]]] = {
     "queue.queue": QueueEntry,
@@ -345,7 +349,7 @@ ENTRY_CLASSES: Final[Mapping[str, type[Entry]]] = {
 }
 
 # What has its class above and no behaviour yet: take a line out here when it has.
-NOT_YET_KINDS: Final[frozenset[str]] = frozenset({"config.aws"})
+NOT_YET_KINDS: Final[frozenset[str]] = frozenset()
 NOT_YET_FIELDS: Final[Mapping[type, frozenset[str]]] = {}
 # Drivers of the specification; one without a DriverKind is «not supported yet».
 PLANNED_DRIVERS: Final = tuple(f"{DRIVER_KINDS}{name}" for name in ("memory", "sqlite", "amqp", "redis", "sqs"))

@@ -58,8 +58,8 @@ class Where:
         return Where(self.entry, self.path + step, self.namespace)
 
     def problem(self, message: str, place: Place) -> Problem:
-        """Return a problem with this subject."""
-        return Problem(message, place.file, place.line, place.column, self.entry, self.path or None)
+        """Return a problem with this subject, without the passwords of what the message quotes."""
+        return Problem(redact(message), place.file, place.line, place.column, self.entry, self.path or None)
 
 
 def describe(node: Node, *, secret: bool = False) -> str:

@@ -27,4 +27,9 @@ def read_source(name: str, folder: Path, root: Path) -> tuple[str, LuaSource | N
         return f"expected UTF-8, found the byte 0x{error.object[error.start]:02x}; save the file as UTF-8", None
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: a loop of links
         return f"the file cannot be read: {getattr(error, 'strerror', None) or error}", None
-    return ("", LuaSource(text, os.fspath(path))) if text.strip() else ("the file is empty", None)
+    # Lua cuts the names of chunks at 60 characters, so traces show the path inside the application.
+    return (
+        ("", LuaSource(text, os.fspath(real.relative_to(root.resolve()))))
+        if text.strip()
+        else ("the file is empty", None)
+    )

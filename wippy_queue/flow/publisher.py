@@ -16,7 +16,7 @@ from wippy_queue.clock import Clock
 from wippy_queue.codecs import encode_body
 from wippy_queue.driver import Capabilities
 from wippy_queue.durations import parse_duration
-from wippy_queue.errors import Canceled, Invalid, NotFound, QueueFull
+from wippy_queue.errors import Canceled, Invalid, NotFound, QueueFull, Unavailable
 from wippy_queue.flow.burial import Route
 from wippy_queue.ids import EntryId
 from wippy_queue.message import ATTEMPTS, NO_HEADERS, RESERVED_PREFIX, Encoding, HeaderValue, Message
@@ -148,7 +148,10 @@ class Publisher:
             for body, encoding in encoded
         ]
         self.published = next(self._count)
-        route.driver.publish(route.queue, messages, timeout)
+        try:
+            route.driver.publish(route.queue, messages, timeout)
+        except NotFound as error:  # it is declared here, so its driver is still starting, or somebody deleted it
+            raise Unavailable(f"queue {route.queue.id} is not there now: {error}") from error
         return [message.id for message in messages]
 
 

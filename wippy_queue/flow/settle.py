@@ -56,16 +56,20 @@ def decide(outcome: Outcome, message: Message, queue: Queue, retry: RetryPolicy,
         return _RELEASE
     if outcome.undecodable:
         return Decision("bury", reason="undecodable")
+    if queue.dead_letter is not None and error.retryable is False:
+        return Decision("bury", reason="not_retryable")
     attempts = message.attempts + 1
-    if queue.dead_letter is not None:
-        if error.retryable is False:
-            return Decision("bury", reason="not_retryable")
-        if attempts >= queue.dead_letter.max_attempts:
-            return Decision("bury", reason="attempts")
-    elif retry.max_attempts and attempts >= retry.max_attempts:
+    if attempts >= max_attempts(queue, retry):
         return Decision("bury", reason="attempts")
     wanted = _retry_after(error.details)
     return Decision("requeue", delay=retry.delay(attempts) if wanted is None else wanted)
+
+
+def max_attempts(queue: Queue, retry: RetryPolicy) -> float:
+    """Return how often a message may be tried."""
+    if queue.dead_letter is not None:
+        return queue.dead_letter.max_attempts
+    return retry.max_attempts or math.inf
 
 
 def _retry_after(details: dict[str, Any]) -> float | None:
@@ -115,6 +119,19 @@ class Settler:
         self._burial = burial
         self._cancel = cancel
         self._emit = emit
+        self._max_attempts = max_attempts(queue, retry)
+
+    def is_spent(self, delivery: Delivery) -> bool:
+        """Give up a message whose last attempt was a crash, so that no handler has said so; return whether it was."""
+        message = delivery.message
+        if message.attempts < self._max_attempts:
+            return False
+        if delivery.claim():
+            error = WippyQueueError(f"its handler was started {message.attempts} times and never came back")
+            if self._bury(delivery, message, "attempts", error).verdict == "requeue":
+                delay = max(_BURIAL_RETRY, self._retry.delay(message.attempts))
+                self._send(_Settlement(self, delivery, "requeue", message, delay))
+        return True
 
     def ack(self, delivery: Delivery) -> bool:
         """Remove the message; False when it was settled already."""
@@ -180,9 +197,7 @@ class Settler:
     def lost(self, delivery: Delivery, error: Exception) -> None:
         """A settlement never reached the driver's backend."""
         self._emit(
-            SettleLost(
-                consumer=self._consumer, queue=self._queue.id, message_id=delivery.message.id, error=str(error)
-            )
+            SettleLost(consumer=self._consumer, queue=self._queue.id, message_id=delivery.message.id, error=str(error))
         )
 
     def _warn(self, delivery: Delivery, outcome: Outcome, error: WippyQueueError) -> None:

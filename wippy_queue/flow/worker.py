@@ -65,7 +65,7 @@ class Worker:
             self._session.kill()
 
     def _process(self, session: Session, delivery: Delivery) -> None:
-        if self._subscription.begin(delivery):
+        if not self._settler.is_spent(delivery) and self._subscription.begin(delivery):
             if self._context.auto_ack:
                 self._settler.ack(delivery)
             self.begun = time.monotonic()

@@ -13,7 +13,7 @@ import msgspec
 
 from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
-from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Problem, Timeout, WippyQueueError
+from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Timeout, WippyQueueError
 from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
@@ -126,7 +126,7 @@ class LuaFunction:
         if left < (math.inf if limit is None else limit):
             limit = max(left, 0.0)
         try:
-            with caller.calling(runtime):
+            with caller.runtime.calling(runtime):
                 return self._run(runtime, count, arguments, limit, false_fails=False)
         finally:  # only now: a kill of the caller must not hit whoever takes the runtime next
             self._give_back(runtime)
@@ -247,11 +247,3 @@ def _with_trace(error: WippyQueueError, trace: str) -> WippyQueueError:
     if trace:
         error.add_note(f"Lua stack:\n{trace}")
     return error
-
-
-def check_source(source: Source, host: Host) -> list[Problem]:
-    """Compile a function or a library without running it; return what is wrong with it."""
-    why = host.chunks.check(source.text, source.name)
-    if why is None:
-        return []
-    return [Problem(why, entry=source.id, path="source")]

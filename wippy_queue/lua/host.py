@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 from lupa import lua54
@@ -26,6 +25,9 @@ from wippy_queue.message import Encoding, HeaderValue
 from wippy_queue.queues import QueueInfo
 
 NO_VALUES: Final = b"\x80"  # an empty map in msgpack
+
+if TYPE_CHECKING:
+    from wippy_queue.lua.runtime import Runtime
 
 _COMPILER: Final = """
 return {
@@ -73,10 +75,6 @@ class Function(Protocol):
         false_fails: bool = True,
     ) -> Any:
         """Call it in this thread and return its first value; raises what it raised or returned as its error."""
-
-
-class Killable(Protocol):
-    def kill(self) -> None: ...
 
 
 class Chunks:
@@ -164,30 +162,8 @@ class CallContext:
     security: SecurityContext | None = None
     values: bytes = NO_VALUES  # of the module ctx: a msgpack map
     depth: int = 0  # how many calls of functions by functions led here
-    killed: bool = False  # the runtime was, and takes no more calls
-    _callee: Killable | None = attrs.field(default=None, init=False)  # the function that the one here has called
-    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    runtime: Runtime = attrs.field(init=False)  # that this is the context of
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
         """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""
         self.host.access.require(self.security, action, *resources, meta=meta, function=self.function)
-
-    @contextlib.contextmanager
-    def calling(self, callee: Killable) -> Iterator[None]:
-        """Have a kill of this function reach what it calls meanwhile."""
-        with self._lock:
-            self._callee = callee
-        if self.killed:  # `kill` writes and reads the two in the other order
-            callee.kill()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._callee = None
-
-    def kill(self) -> None:
-        """The runtime was killed, by any thread: so is what its function has called."""
-        self.killed = True
-        with self._lock:  # a callee that is being killed is still this one's, not back in its pool
-            if self._callee is not None:
-                self._callee.kill()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from lupa import lua54
@@ -33,6 +35,15 @@ _ROOM: Final = 4096  # bytes that must be free before a callback returns: a fail
 _logger = logging.getLogger(__name__)
 
 
+class _Loaders(NamedTuple):
+    """What the bootstrap gives for filling a runtime."""
+
+    install: Callable[..., None]
+    install_foreign: Callable[..., None]
+    define: Callable[..., None]
+    start: Callable[..., Any]
+
+
 def _deny(*_: object) -> Any:
     raise AttributeError("Python objects are closed to Lua")
 
@@ -50,11 +61,13 @@ class Runtime:
     def __init__(self, context: CallContext, memory_limit: int | None = None) -> None:
         host = context.host
         self.context = context
-        context.killed = False
+        context.runtime = self
         self.calls = 0
         self.spoiled = False  # by a kill or for lack of memory: to be replaced
         self._budget = memory_limit
         self._interrupt: BaseException | None = None
+        self._callee: Runtime | None = None  # of the function that the one here has called
+        self._callee_lock = threading.Lock()
         self._lua = lua = lua54.LuaRuntime(
             encoding="latin-1",
             register_eval=False,
@@ -66,42 +79,42 @@ class Runtime:
         self._deadline = Deadline(host.watchdog)
         hooks = host.hooks
         count = 0 if hooks is not None or host.hook_mode == "off" else COUNT
-        (
-            self._install,
-            self._install_foreign,
-            self._define,
-            self._start,
-            self._handle,
-            self._invoke,
-            self._invoke_nested,
-            state,
-        ) = lua.execute(
+        *loaders, self._handle, self._invoke, self._invoke_nested, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._deadline.is_over,
             self._guard(lambda path: host.chunks.get(path.decode())),
             count,
             mode="b",
         )
+        self._loaders: _Loaders | None = _Loaders(*loaders)
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
-        self._load_module("logger")  # print needs it
+        self._load_module("logger", self._loaders)  # print needs it
         self._base = lua.get_memory_used()
 
     def load(self, source: Source, timeout: float | None = None) -> Failure | None:
-        """Load the function's chunk with its modules and libraries; return None or what went wrong.
+        """Load the function's chunk with its modules and libraries, once; return None or what went wrong.
 
         Raises:
             NotFound: it names a module or a library that does not exist.
         """
+        loaders, self._loaders = self._loaders, None  # a sixth of the state's memory: not needed again
+        if loaders is None:
+            raise Internal(f"{source.id}: its runtime has loaded a function already")
         units = {source.id: source}
         self._collect(source, units)
-        for name in sorted({name for unit in units.values() for name in unit.modules} - {"errors", "logger"}):
-            self._load_module(name)
+        try:
+            for name in sorted({name for unit in units.values() for name in unit.modules} - {"errors", "logger"}):
+                self._load_module(name, loaders)
+        except lua54.LuaError:
+            if self.killed:  # by whoever ends the function that wants to call this one
+                return (KILLED,)
+            raise
         for unit in units.values():
             imports = " ".join(f"{alias} {target}" for alias, target in unit.imports.items())
-            self._define(*_bytes(unit.id, unit.text, unit.name, " ".join(unit.modules), imports))
+            loaders.define(*_bytes(unit.id, unit.text, unit.name, " ".join(unit.modules), imports))
         method = None if source.method is None else source.method.encode()
-        failure: Failure | None = self._call(self._start, source.id.encode(), method, size=0, timeout=timeout)
+        failure: Failure | None = self._call(loaders.start, source.id.encode(), method, size=0, timeout=timeout)
         self._base = self._lua.get_memory_used()
         return failure
 
@@ -129,7 +142,22 @@ class Runtime:
         """End the call that runs now, from any thread; harmless when none runs."""
         self.spoiled = True
         self._deadline.kill()
-        self.context.kill()
+        with self._callee_lock:  # a callee that is being killed is still this one's, not back in its pool
+            if self._callee is not None:
+                self._callee.kill()
+
+    @contextlib.contextmanager
+    def calling(self, callee: Runtime) -> Iterator[None]:
+        """Have a kill of this runtime reach another one that its function calls."""
+        with self._callee_lock:
+            self._callee = callee
+        if self.killed:  # `kill` writes and reads the two in the other order
+            callee.kill()
+        try:
+            yield
+        finally:
+            with self._callee_lock:
+                self._callee = None
 
     @property
     def killed(self) -> bool:
@@ -139,10 +167,9 @@ class Runtime:
         """Let go of the Lua state; only when no call runs. Idempotent."""
         self._deadline.detach()
         self.spoiled = True
-        if not hasattr(self, "_lua"):
-            return
-        del self._lua, self._install, self._install_foreign, self._define, self._start, self._handle, self._invoke
-        del self._invoke_nested
+        if hasattr(self, "_lua"):
+            self._loaders = None
+            del self._lua, self._handle, self._invoke, self._invoke_nested
 
     # The call.
 
@@ -249,17 +276,17 @@ class Runtime:
 
     # Modules and libraries.
 
-    def _load_module(self, name: str) -> None:
+    def _load_module(self, name: str, loaders: _Loaders) -> None:
         foreign = self.context.host.modules.get(name)
         if foreign is not None:
-            self._install_foreign(name.encode(), *self._pairs(foreign, self._plain))
+            loaders.install_foreign(name.encode(), *self._pairs(foreign, self._plain))
             return
         if name not in NAMES:
             raise NotFound(f"{self.context.function}: there is no module {name!r}")
         chunks = self.context.host.chunks
         python = chunks.python(name)
         functions = {} if python is None else python.functions(self.context)
-        self._install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None))
+        loaders.install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None))
 
     def _pairs(
         self,

@@ -15,7 +15,8 @@ from wippy_queue.suggest import did_you_mean
 _REASONS: Final = {
     "deny": "a policy denies it",
     "undefined": "no policy of the scope allows it",
-    "incomplete": "strict mode asks for an actor with policies or groups, and there is none",
+    "incomplete": "strict mode asks for an actor with policies or groups, and there is none; give the consumer "
+    "lifecycle.security, or pass actor= in Python",
 }
 
 _log = logging.getLogger(__name__)

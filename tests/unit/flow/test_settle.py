@@ -216,6 +216,25 @@ def test_a_dead_letter_that_cannot_be_written_is_retried_never_lost() -> None:
     assert settlement.message.attempts == 3
 
 
+@pytest.mark.parametrize("attempts", [3, 7])
+def test_a_message_that_crashed_its_last_attempt_is_given_up_before_the_handler_sees_it(attempts: int) -> None:
+    subscription, grave = FakeSubscription(), Grave()
+    made, _ = settler(subscription, grave)
+    assert not made.is_spent(Delivery(message(attempts=2), 1))
+    assert made.is_spent(Delivery(message(attempts=attempts), 2))
+    assert [(buried.attempts, reason) for buried, reason in grave.buried] == [(attempts, "attempts")]
+    assert [settlement.action for settlement in subscription.settled] == ["ack"]
+
+
+def test_one_that_was_given_up_and_cannot_be_buried_stays_and_waits() -> None:
+    subscription = FakeSubscription()
+    made, _ = settler(subscription, Grave(Unavailable("away")))
+    assert made.is_spent(Delivery(message(attempts=3), 1))
+    [settlement] = subscription.settled
+    assert (settlement.action, settlement.message and settlement.message.attempts) == ("requeue", 3)
+    assert settlement.delay >= 1.0
+
+
 def test_a_lost_settle_becomes_an_event() -> None:
     class Losing(FakeSubscription):
         def settle(self, settlements: Any) -> None:

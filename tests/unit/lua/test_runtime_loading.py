@@ -6,10 +6,9 @@ import threading
 
 import pytest
 
-from tests.unit.lua.support import call, make_delivery, make_function, make_host, make_source, make_worker
+from tests.unit.lua.support import call, make_delivery, make_function, make_host, make_worker
 from wippy_queue.errors import Invalid, NotFound, WippyQueueError
 from wippy_queue.ids import EntryId
-from wippy_queue.lua.handler import check_source
 from wippy_queue.lua.host import Host, Source
 
 
@@ -58,11 +57,11 @@ def test_what_cannot_be_a_handler_is_told_with_file_and_line(text: str, method: 
 
 
 def test_check_compiles_and_runs_nothing() -> None:
-    host = make_host()
-    assert check_source(make_source("error('this must not run')"), host) == []
-    (problem,) = check_source(make_source("local x = 1\nreturn function( end"), host)
-    assert problem.message.startswith("handler.lua:2: ")
-    assert problem.entry == "app:handler"
+    chunks = make_host().chunks
+    assert chunks.check("error('this must not run')", "handler.lua") is None
+    fault = chunks.check("local x = 1\nreturn function( end", "handler.lua")
+    assert fault is not None
+    assert fault.startswith("handler.lua:2: ")
 
 
 def test_require_gives_only_what_is_declared() -> None:
@@ -154,7 +153,8 @@ def test_what_a_python_module_raises_is_an_error_value_in_lua() -> None:
     local nothing, err = mail.refuse()
     local _, crash = mail.crash()
     return {
-      nothing == nil, err:kind(), err:message(), err:retryable(), err:details().box, crash:kind(), crash:message(), type(err),
+      nothing == nil, err:kind(), err:message(), err:retryable(), err:details().box,
+      crash:kind(), crash:message(), type(err),
     }
     """
     assert call(body, modules=("mail",), host=host) == [

@@ -7,6 +7,8 @@ from wippy_queue.drivers.memory.driver import MemoryDriver
 from wippy_queue.drivers.memory.options import MemoryConfig, MemoryConsumerOptions, MemoryQueueOptions
 from wippy_queue.ids import EntryId
 
+__all__ = ["KIND", "MemoryConfig", "MemoryConsumerOptions", "MemoryDriver", "MemoryQueueOptions"]
+
 
 def _create(driver_id: EntryId, config: MemoryConfig) -> MemoryDriver:
     return MemoryDriver(driver_id)

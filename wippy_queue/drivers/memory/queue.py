@@ -401,6 +401,8 @@ class MemoryQueue:
                 if left <= 0:
                     return False
                 self._idle.wait(left)
+                if not self._driver.running:
+                    raise Unavailable(f"driver {self._driver.id} was stopped while a join waited for {self._queue.id}")
             return True
 
     def close(self) -> None:
@@ -408,6 +410,7 @@ class MemoryQueue:
             subscription.close()
         with self._lock:
             self._room.notify_all()
+            self._idle.notify_all()
 
 
 class Subscription:

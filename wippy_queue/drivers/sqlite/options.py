@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from wippy_queue.options import duration, whole
+from wippy_queue.options import duration, file_path, whole
 from wippy_queue.queues import Queue
 
 
@@ -14,7 +14,7 @@ from wippy_queue.queues import Queue
 class SqliteConfig:
     """An embedded, durable driver: one file, several processes of one machine, no server."""
 
-    file: str = attrs.field(validator=attrs.validators.min_len(1))  # made when it is not there; its folder must exist
+    file: str = file_path()  # made when it is not there; its folder must exist
     # full: what publish confirmed survives a power cut. normal: it survives the death of the process, and a power cut
     # may take the last commits back; faster where a sync of the disk is slow.
     durability: Literal["full", "normal"] = "full"

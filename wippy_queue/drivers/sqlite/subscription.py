@@ -225,6 +225,9 @@ class SqliteSubscription:
                 board.remove()
             raise
         with self._lock:
+            if self._closed and board is not None:  # closed meanwhile: some keeper ends the owner that nobody needs
+                board.close()
+                return
             self._board, self._token = board, token
             self._epoch += 1
             self._beat_at = time.monotonic()

@@ -121,7 +121,7 @@ method('with_options', function(executor, options)
 end)
 
 method('call', call)
-method('async', no_async)
+function methods.async() no_async() end
 
 return {
   call = function(id, ...) return call(nil, id, ...) end,

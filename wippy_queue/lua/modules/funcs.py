@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import msgspec
 
 from wippy_queue.access import SecurityContext
 from wippy_queue.durations import parse_duration
-from wippy_queue.errors import Invalid, Timeout
+from wippy_queue.errors import Invalid
 from wippy_queue.lua.convert import text
 from wippy_queue.lua.handler import LuaFunction
 from wippy_queue.lua.host import CallContext
@@ -47,8 +46,6 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
             passed = context.values if values is None else merge(context.values, values)
             return target.call_from(context, count, arguments, timeout=timeout, security=security, values=passed)
         result = target.call(msgspec.msgpack.decode(arguments), timeout, security, false_fails=False)
-        if context.deadline <= time.monotonic():
-            raise Timeout(f"{target_id} has returned after the time limit of {context.function}")
         return _encoded(target_id, result)
 
     def require(action: bytes, resource: bytes) -> bool:

@@ -1,0 +1,93 @@
+"""The AMQP driver keeps the contract, on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pika
+import pytest
+
+from wippy_queue.driver import Driver
+from wippy_queue.drivers.amqp import KIND
+from wippy_queue.drivers.amqp.driver import AmqpDriver
+from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpQueueOptions
+from wippy_queue.errors import Invalid
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import DropReason, Queue
+from wippy_queue.testing.conformance import DriverConformance
+from wippy_queue.testing.conformance.harness import ids
+
+
+class TestAmqp(DriverConformance):
+    kind = KIND
+    delay = 0.2
+
+    @pytest.fixture(autouse=True)
+    def _clean_up(self, amqp_url: str) -> Iterator[None]:
+        self.url = amqp_url
+        self.queues: list[Queue] = []
+        yield
+        delete_queues(amqp_url, [queue.name for queue in self.queues])
+
+    def make_driver(self) -> Driver:
+        return AmqpDriver(EntryId("test:amqp"), AmqpConfig(url=self.url))
+
+    def queue(
+        self,
+        name: str = "tasks",
+        *,
+        on_drop: Callable[[Sequence[Message], DropReason], None] | None = None,
+        **options: Any,
+    ) -> Queue:
+        """Every queue has priorities, where RabbitMQ allows it: here that is an option."""
+        if options.get("overflow") != "drop_oldest":
+            options.setdefault("max_priority", 9)
+        queue = super().queue(name, on_drop=on_drop, **options)
+        self.queues.append(queue)
+        return queue
+
+    def crash(self, driver: Driver) -> None:
+        """What a SIGKILL leaves behind: sockets that the operating system closes."""
+        assert isinstance(driver, AmqpDriver)
+        broker, driver._broker = driver._broker, None
+        assert broker is not None
+        broker._stopping.set()
+        broker._dropper.stop()
+        broker._outbox.close()
+        for link in (broker._publishing, broker._consuming):
+            link.stop()
+
+    def test_drop_oldest_drops_the_lowest_priority_first(self, driver: Driver) -> None:
+        """RabbitMQ would drop the highest first: the combination is refused when an application is loaded."""
+        with pytest.raises(ValueError, match="highest priority first"):
+            AmqpQueueOptions(max_length=2, overflow="drop_oldest", max_priority=9)
+        queue = self.declared(driver, max_length=2, overflow="drop_oldest")
+        with pytest.raises(Invalid, match="max_priority"):
+            self.publish(driver, queue, "high", priority=9)
+
+    def test_processes_that_share_a_queue_see_each_others_messages(self, driver: Driver) -> None:
+        """What is in the hands of another process RabbitMQ tells no one: `wait_idle` cannot wait for it."""
+        queue = self.declared(driver)
+        other = self.started()
+        other.declare(queue)
+        subscription = other.subscribe(queue, 1)
+        call = self.background(lambda: subscription.receive(1, 10 * self.patience))
+        assert call.waits(self.moment)
+        self.publish(driver, queue, "a")
+        received = call.result()
+        assert ids(received) == ["a"]
+        self.settle(subscription, received)
+        assert driver.wait_idle(queue, self.patience)
+
+
+def delete_queues(url: str, names: Sequence[str]) -> None:
+    """Remove what the tests have made; delay queues vanish by themselves."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    with contextlib.closing(connection):
+        channel = connection.channel()
+        for name in names:
+            for companion in (name, f"{name}.due", f"{name}.dropped"):
+                channel.queue_delete(companion)

@@ -1,0 +1,59 @@
+"""The redis driver keeps the contract."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from wippy_queue.driver import Driver, Subscription
+from wippy_queue.drivers.redis import KIND
+from wippy_queue.drivers.redis.driver import RedisDriver
+from wippy_queue.drivers.redis.options import RedisConfig
+from wippy_queue.drivers.redis.subscription import RedisSubscription
+from wippy_queue.ids import EntryId
+from wippy_queue.testing.conformance import DriverConformance
+
+
+class TestRedis(DriverConformance):
+    kind = KIND
+    moment = 0.05
+    delay = 0.15
+    lease = 0.6
+
+    @pytest.fixture(autouse=True)
+    def _keep_prefix(self, redis_url: str) -> Iterator[None]:
+        self.url = redis_url
+        self.prefix = f"wqtest-{uuid.uuid4().hex[:8]}:"
+        yield
+        with redis.Redis.from_url(redis_url) as client:
+            for key in client.scan_iter(match=f"{self.prefix}*", count=1000):
+                client.delete(key)
+
+    def make_driver(self) -> Driver:
+        return RedisDriver(EntryId("test:redis"), RedisConfig(url=self.url, key_prefix=self.prefix, lease=self.lease))
+
+    def crash(self, driver: Driver) -> None:
+        """What a SIGKILL leaves behind: keys as they are, closed connections."""
+        assert isinstance(driver, RedisDriver)
+        life, driver._life = driver._life, None
+        assert life is not None
+        life._closing.set()
+        life._close_connections()
+        for thread in (life._keeper, life._flusher, life._listener, life._dropper):
+            thread.stop()
+
+    def lose_lease(self, driver: Driver, subscription: Subscription) -> None:
+        """Let the lease run out on the server, as if the process had been suspended."""
+        assert isinstance(driver, RedisDriver)
+        assert isinstance(subscription, RedisSubscription)
+        owner = subscription._owner
+        with redis.Redis.from_url(self.url) as client:
+            client.zadd(subscription.queue.base + b"owners", {owner.token: 1})
+        assert driver._life is not None
+        while owner.alive:
+            driver._life.tend(subscription.queue)
+            subscription._signal.wait(subscription._signal.count, 0.05)
+            owner.until = min(owner.until, 0.0)

@@ -1,0 +1,377 @@
+"""What networks and RabbitMQ do to a driver: consumers go on, publishers hear of it in time, a stop ends."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pika
+import pytest
+
+from tests.faults.proxy import Proxy
+from tests.support import DEADLINE, eventually, message
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import Subscription
+from wippy_queue.drivers.amqp.driver import AmqpDriver
+from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpQueueOptions
+from wippy_queue.errors import QueueFull, Timeout, Unavailable, WippyQueueError
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue
+
+CURED = 30.0  # seconds until a driver has noticed that everything is well again
+
+
+class Bench:
+    """A driver behind a proxy, its queues, and an eye on the broker."""
+
+    def __init__(self, url: str, stack: ExitStack) -> None:
+        self.url = url
+        self._stack = stack
+        self.proxy = stack.enter_context(Proxy.to(url, 5672))
+        self.names: list[str] = []
+        stack.callback(self._clean_up)
+
+    def driver(self, **config: Any) -> AmqpDriver:
+        settings = {"reconnect_delay": 0.1, "reconnect_max_delay": 0.5, "connection_timeout": 5.0, **config}
+        driver = AmqpDriver(EntryId("test:amqp"), AmqpConfig(url=self.proxy.url(self.url), **settings))
+        driver.start()
+        self._stack.callback(driver.stop)
+        return driver
+
+    def queue(self, driver: AmqpDriver, name: str = "tasks", **options: Any) -> Queue:
+        queue = Queue(
+            id=EntryId(f"test:{name}"),
+            name=f"{name}-{uuid.uuid4().hex[:12]}",
+            driver=driver.id,
+            options=AmqpQueueOptions(**options),
+        )
+        driver.declare(queue)
+        self.names.append(queue.name)
+        return queue
+
+    def broker(self, work: Callable[[Any], object]) -> None:
+        """Do something on a channel of a connection that is not the driver's."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        try:
+            work(connection.channel())
+        finally:
+            connection.close()
+
+    def _clean_up(self) -> None:
+        for name in self.names:
+            for companion in (name, f"{name}.due", f"{name}.dropped"):
+                self.broker(lambda channel, companion=companion: channel.queue_delete(companion))
+
+
+@pytest.fixture
+def bench(amqp_url: str) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(amqp_url, stack)
+
+
+def rabbitmqctl(*words: str) -> None:
+    done = subprocess.run(["rabbitmqctl", *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def ctl() -> Callable[..., None]:
+    """rabbitmqctl, where this user may use it on the broker of this machine."""
+    try:
+        answer = subprocess.run(["rabbitmqctl", "status"], capture_output=True, timeout=60, check=False)
+    except OSError:
+        pytest.skip("there is no rabbitmqctl")
+    if answer.returncode:
+        pytest.skip("rabbitmqctl does not reach the broker")
+    return rabbitmqctl
+
+
+def receive(subscription: Subscription, count: int = 1, patience: float = DEADLINE) -> list[Delivery]:
+    deadline = time.monotonic() + patience
+    received: list[Delivery] = []
+    while len(received) < count and time.monotonic() < deadline:
+        received += subscription.receive(count - len(received), 1.0)
+    assert len(received) == count
+    return received
+
+
+def settle(subscription: Subscription, *deliveries: Delivery, **how: Any) -> list[Exception | None]:
+    """Settle and return what the driver says of it."""
+    told: list[Exception | None] = []
+    enough = threading.Event()
+
+    def done(error: Exception | None) -> None:
+        told.append(error)
+        if len(told) == len(deliveries):
+            enough.set()
+
+    for delivery in deliveries:
+        assert delivery.claim()
+    subscription.settle([Settlement(delivery, done=done, **how) for delivery in deliveries])
+    assert enough.wait(DEADLINE)
+    return told
+
+
+def publish_until_it_works(driver: AmqpDriver, queue: Queue, one: Message) -> None:
+    """What callers do with a retryable error."""
+    deadline = time.monotonic() + CURED
+    while True:
+        try:
+            driver.publish(queue, [one], 2.0)
+            return
+        except (Unavailable, Timeout) as error:
+            assert error.retryable
+            assert time.monotonic() < deadline, error
+
+
+def goes_on(driver: AmqpDriver, queue: Queue, subscription: Subscription) -> None:
+    """The proof that a consumer consumes: a message that it gets, and may settle."""
+    publish_until_it_works(driver, queue, message("proof"))
+    deadline = time.monotonic() + CURED
+    while time.monotonic() < deadline:
+        for delivery in subscription.receive(100, 1.0):
+            if (
+                subscription.begin(delivery)
+                and settle(subscription, delivery) == [None]
+                and delivery.message.id == "proof"
+            ):
+                return
+    raise AssertionError("nothing is consumed any more")
+
+
+def cut(bench: Bench) -> None:
+    bench.proxy.reset()
+
+
+def close_all(bench: Bench) -> None:
+    rabbitmqctl("close_all_connections", "--vhost", "/", "a test does this")
+
+
+@pytest.mark.parametrize("fault", [cut, close_all])
+@pytest.mark.usefixtures("ctl")
+def test_a_lost_connection_is_mended_and_what_was_held_comes_again(
+    bench: Bench, fault: Callable[[Bench], None]
+) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("running"), message("buffered")], 5)
+    subscription = driver.subscribe(queue, 2)
+    running, buffered = receive(subscription, 2)
+    assert subscription.begin(running)
+    fault(bench)
+    eventually(lambda: not subscription.begin(buffered), "the delivery of a lost connection is void")
+    (error,) = settle(subscription, running)
+    assert error is not None
+    assert "too late" in str(error)
+    again = receive(subscription, 2)
+    attempts = {delivery.message.id: delivery.message.attempts for delivery in again}
+    assert attempts == {"running": 1, "buffered": 0}, "this process knows which handler had begun"
+    assert settle(subscription, *again) == [None, None]
+    goes_on(driver, queue, subscription)
+
+
+@pytest.mark.usefixtures("ctl")
+def test_nothing_that_was_confirmed_is_lost_while_connections_are_closed(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    confirmed: set[str] = set()
+    stop = threading.Event()
+    refused: list[WippyQueueError] = []
+
+    def publish(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            batch = [message(f"{thread}-{number}-{part}") for part in range(5)]
+            number += 1
+            try:
+                driver.publish(queue, batch, 5.0)
+                confirmed.update(one.id for one in batch)
+            except WippyQueueError as error:
+                refused.append(error)
+                confirmed.update(error.details["accepted"])
+
+    threads = [threading.Thread(target=publish, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    subscription = driver.subscribe(queue, 50)
+    seen: set[str] = set()
+    begun = time.monotonic()
+    faults = iter((1.0, 2.0))
+    due = next(faults)
+    while time.monotonic() < begun + 3.0:
+        deliveries = subscription.receive(50, 0.1)
+        for delivery in deliveries:
+            if subscription.begin(delivery):
+                seen.add(delivery.message.id)
+                delivery.claim()
+        subscription.settle([Settlement(delivery) for delivery in deliveries])
+        if time.monotonic() > begun + due:
+            rabbitmqctl("close_all_connections", "--vhost", "/", "a test does this")
+            due = next(faults, 99.0)
+    stop.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert confirmed
+    assert {type(error) for error in refused} <= {Unavailable, Timeout}
+    deadline = time.monotonic() + CURED
+    while confirmed - seen and time.monotonic() < deadline:
+        deliveries = subscription.receive(50, 0.5)
+        seen.update(delivery.message.id for delivery in deliveries)
+        for delivery in deliveries:
+            delivery.claim()
+        subscription.settle([Settlement(delivery) for delivery in deliveries])
+    assert confirmed <= seen
+
+
+def test_a_black_hole_is_noticed_by_the_heartbeats(bench: Bench) -> None:
+    """No reset, no end of the stream: without heartbeats a consumer would wait for ever."""
+    driver = bench.driver(heartbeat=1.0)
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 1)
+    bench.proxy.swallow()
+    since = time.monotonic()
+    with pytest.raises(Timeout, match="unknown") as caught:
+        driver.publish(queue, [message("lost?")], 0.5)
+    assert 0.5 <= time.monotonic() - since < 2.0
+    assert caught.value.details["accepted"] == []
+    eventually(lambda: driver._broker is not None and driver._broker._consuming.why_down(), "the dead peer is noticed")
+    bench.proxy.restore()
+    goes_on(driver, queue, subscription)
+
+
+def test_a_stop_ends_while_the_network_swallows_everything(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("a")], 5)
+    subscription = driver.subscribe(queue, 1)
+    receive(subscription)
+    bench.proxy.swallow()
+    since = time.monotonic()
+    driver.stop()
+    assert time.monotonic() - since < 10.0
+    bench.proxy.restore()
+
+
+def test_a_slow_network_only_slows_down(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    bench.proxy.latency = 0.05
+    driver.publish(queue, [message(f"m-{number}") for number in range(200)], 10)
+    subscription = driver.subscribe(queue, 200)
+    assert settle(subscription, *receive(subscription, 200)) == [None] * 200
+    assert driver.wait_idle(queue, 10)
+
+
+def test_while_the_broker_is_away_publishers_hear_of_it_and_a_stop_ends(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 1)
+    bench.proxy.refuse()
+    since = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        driver.publish(queue, [message("a")], 1.0)
+    assert time.monotonic() - since < 3.0
+    assert caught.value.retryable
+    assert "guest:guest" not in str(caught.value)
+    assert subscription.receive(1, 0.1) == []
+    since = time.monotonic()
+    subscription.close()
+    driver.stop()
+    assert time.monotonic() - since < 3.0
+
+
+def test_a_publish_outlives_a_short_absence_of_the_broker(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    bench.proxy.refuse()
+    eventually(lambda: driver._broker is not None and driver._broker._publishing.why_down(), "the connection is gone")
+    threading.Timer(0.5, bench.proxy.restore).start()
+    driver.publish(queue, [message("a")], 10.0)
+
+
+def test_a_deleted_queue_is_made_anew_under_its_consumer(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 5)
+    bench.broker(lambda channel: channel.queue_delete(queue.name))
+    goes_on(driver, queue, subscription)
+
+
+def test_a_publisher_makes_a_deleted_queue_anew(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    bench.broker(lambda channel: channel.queue_delete(queue.name))
+    driver.publish(queue, [message("a"), message("b")], 5)
+    driver.publish(queue, [message("later", delay=0.1)], 5)
+    bench.broker(lambda channel: channel.queue_delete(f"{queue.name}.delay.200"))
+    driver.publish(queue, [message("later still", delay=0.2)], 5)
+    subscription = driver.subscribe(queue, 10)
+    assert settle(subscription, *receive(subscription, 4)) == [None] * 4
+
+
+def test_a_retry_survives_the_loss_of_the_publishing_connection(bench: Bench) -> None:
+    """The copy is published again until it is stored; the original stays until then."""
+    driver = bench.driver()
+    queue = bench.queue(driver, max_length=5)
+    driver.publish(queue, [message("a")], 5)
+    subscription = driver.subscribe(queue, 1)
+    (delivery,) = receive(subscription)
+    bench.proxy.refuse()
+    told: list[Exception | None] = []
+    assert delivery.claim()
+    subscription.settle([Settlement(delivery, "requeue", delivery.message, 0.1, told.append)])
+    bench.proxy.restore()
+    again = receive(subscription, patience=CURED)
+    assert again[0].message.id == "a"
+    assert settle(subscription, *again) == [None]
+
+
+def test_a_memory_alarm_is_told_to_publishers_and_consumers_go_on(bench: Bench, ctl: Callable[..., None]) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("before")], 5)
+    subscription = driver.subscribe(queue, 5)
+    try:
+        ctl("set_vm_memory_high_watermark", "0.0000001")
+        with pytest.raises(WippyQueueError) as caught:  # the broker says so at the first publish
+            driver.publish(queue, [message("first")], 1.0)
+        since = time.monotonic()
+        with pytest.raises(Unavailable, match="out of memory or disk") as caught:
+            driver.publish(queue, [message("second")], 0.5)
+        assert time.monotonic() - since < 2.0
+        assert "not sent" in str(caught.value)
+        assert settle(subscription, *receive(subscription)) == [None], "acks are not held up"
+    finally:
+        ctl("set_vm_memory_high_watermark", "0.4")
+    goes_on(driver, queue, subscription)
+
+
+def test_a_restart_of_the_broker_is_survived(bench: Bench, ctl: Callable[..., None]) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("kept")], 5)
+    subscription = driver.subscribe(queue, 1)
+    try:
+        ctl("stop_app")
+        with pytest.raises(Unavailable):
+            driver.publish(queue, [message("a")], 0.5)
+    finally:
+        ctl("start_app")
+    publish_until_it_works(driver, queue, message("after"))
+    for _ in range(2):
+        assert settle(subscription, *receive(subscription, patience=CURED)) == [None]
+
+
+def test_a_full_queue_is_told_apart_from_a_slow_broker(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver, max_length=1)
+    driver.publish(queue, [message("a")], 5)
+    bench.proxy.latency = 0.02
+    with pytest.raises(QueueFull):
+        driver.publish(queue, [message("b")], 0.5)

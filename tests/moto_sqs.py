@@ -1,0 +1,82 @@
+"""SQS without AWS: moto's server on a loopback port, in this process, over HTTP."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import logging
+import threading
+import time
+from typing import Any
+
+from botocore import loaders
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.sqs.models import SQSBackend
+
+from wippy_queue.drivers.sqs.options import SqsConfig
+from wippy_queue.entries import AwsConfigEntry, Place
+from wippy_queue.ids import EntryId
+
+_receiving = threading.Lock()
+_receive = SQSBackend.receive_message
+
+
+def _receive_one_at_a_time(self: SQSBackend, queue_name: str, count: int, wait: int, *rest: Any) -> Any:
+    """Left alone, moto gives a message to two receives that come at the same time."""
+    end = time.monotonic() + wait
+    while True:
+        with _receiving:
+            received = _receive(self, queue_name, count, 0, *rest)
+        if received or time.monotonic() >= end:
+            return received
+        self.get_queue(queue_name).wait_for_messages(1)
+
+
+class MotoSqs:
+    """A server that can go away and come back on its port; its queues live in this process, and so outlive that."""
+
+    def __init__(self) -> None:
+        # Reading the descriptions of AWS's services is nearly all the time that a client takes to be made.
+        loaders.create_loader = functools.cache(loaders.create_loader)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        SQSBackend.receive_message = _receive_one_at_a_time  # type: ignore[method-assign, assignment]
+        # It counts the whole queue for each message that is received: nearly all the time that a receive takes.
+        SQSBackend.is_message_valid_based_on_retention_period = lambda *_: True  # type: ignore[method-assign]
+        self._server: ThreadedMotoServer | None = None
+        self._port = 0
+        self.start()
+
+    def start(self) -> None:
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)
+        self._server.start()
+        self._port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def forget(self) -> None:
+        """Lose every queue and message, as a restart of moto in a process of its own does."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection.request("POST", "/moto-api/reset")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+
+def aws_config(**fields: Any) -> AwsConfigEntry:
+    """Return credentials that are none."""
+    return AwsConfigEntry(
+        id=EntryId("test:aws"),
+        meta={},
+        place=Place(),
+        **{"region": "eu-west-1", "access_key_id": "testing", "secret_access_key": "testing-secret", **fields},
+    )
+
+
+def sqs_config(endpoint: str, **fields: Any) -> SqsConfig:
+    return SqsConfig(config=aws_config(), endpoint=endpoint, **{"wait_time": 1.0, **fields})

@@ -1,0 +1,80 @@
+"""Copies of messages that come back: with new attempts, after a delay, admitted whatever the queue's limit says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from wippy_queue.drivers.amqp.delays import Delays
+from wippy_queue.drivers.amqp.link import Link
+from wippy_queue.drivers.amqp.outbox import Batch, Outbox, Parcel
+from wippy_queue.drivers.amqp.topology import Declared, tier
+from wippy_queue.drivers.amqp.wire import to_wire
+from wippy_queue.errors import Invalid, Unavailable, WippyQueueError
+from wippy_queue.message import Message
+
+Copied = Callable[[WippyQueueError | None], None]
+
+
+class Copier:
+    """Publishes what a consumer gives back.
+
+    Thread safety: ``parcel`` from any thread; ``copy`` on the consuming link's thread, where ``done`` is called too.
+    """
+
+    def __init__(self, link: Link, outbox: Outbox, delays: Delays, room: int) -> None:
+        self._link = link
+        self._outbox = outbox
+        self._delays = delays
+        self._room = room
+
+    def parcel(self, route: str, message: Message, *, waiting: bool) -> Parcel:
+        """Return a message ready to be sent.
+
+        Raises:
+            Invalid: it has headers that cannot travel.
+        """
+        try:
+            properties, mandatory = to_wire(message, waiting=waiting, room=self._room)
+        except UnicodeEncodeError as error:
+            raise Invalid(f"message {message.id!r}: its id or headers hold what is no text: {error}") from error
+        return Parcel(message.id, route, properties, message.body, mandatory)
+
+    def copy(self, declared: Declared, message: Message, delay: float, done: Copied) -> None:
+        """Publish a copy; ``done`` gets None once the broker has stored it."""
+        ms = tier(delay) if delay > 0 else 0
+        route = declared.delay_name(ms) if ms else declared.back
+        try:
+            parcel = self.parcel(route, message, waiting=ms > 0)
+        except WippyQueueError as error:
+            done(error)
+            return
+        parcel.mandatory = True
+
+        def sent() -> None:  # on the publishing link's thread
+            self._link.call(lambda: self._sent(declared, parcel, ms, done))
+
+        if ms and not self._delays.is_fresh(declared, ms):
+
+            def ready(_: Any, error: WippyQueueError | None) -> None:
+                if error is not None:
+                    done(Unavailable(error.message))
+                    return
+                self._delays.note(declared, ms)
+                self._outbox.post(Batch([parcel], sent))
+
+            self._link.perform(f"queue {declared.queue.id}", lambda channel: declared.declare_delay(channel, ms), ready)
+        else:
+            self._outbox.post(Batch([parcel], sent))
+
+    def _sent(self, declared: Declared, parcel: Parcel, ms: int, done: Copied) -> None:
+        if parcel.fate == "stored":
+            done(None)
+        elif parcel.fate == "returned":  # somebody has deleted the queue: make it anew, then let the caller try again
+            if ms:
+                self._delays.forget(declared, ms)
+            missing = Unavailable(f"queue {declared.queue.id}: {parcel.route!r} is gone")
+            self._link.perform(f"queue {declared.queue.id}", declared.declare, lambda *_: done(missing))
+        else:
+            error = None if parcel.batch is None else parcel.batch.error
+            done(error or Unavailable(f"queue {declared.queue.id}: RabbitMQ did not take a message back"))

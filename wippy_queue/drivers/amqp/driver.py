@@ -1,0 +1,98 @@
+"""The AMQP driver itself: what the contract asks for, put together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from wippy_queue.drivers.amqp.broker import Broker
+from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions
+from wippy_queue.drivers.amqp.subscription import AmqpSubscription
+from wippy_queue.drivers.amqp.topology import Declared
+from wippy_queue.errors import NotFound, Unavailable
+from wippy_queue.ids import EntryId
+from wippy_queue.message import Message
+from wippy_queue.queues import Queue, QueueInfo
+
+
+class AmqpDriver:
+    """Queues on RabbitMQ.
+
+    Thread safety: every method may be called from any thread; not from a child made by fork.
+    """
+
+    def __init__(self, driver_id: EntryId, config: AmqpConfig) -> None:
+        self.id = driver_id
+        self._config = config
+        self._lock = threading.Lock()  # guards start, stop and the declared queues
+        self._declared: dict[str, Declared] = {}
+        self._broker: Broker | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self._broker is None:
+                broker = Broker(self.id, self._config, self._declared)
+                broker.start()
+                self._broker = broker
+
+    def stop(self) -> None:
+        with self._lock:
+            broker, self._broker = self._broker, None
+        if broker is not None:
+            broker.stop()
+
+    def declare(self, queue: Queue) -> None:
+        declared = Declared.of(queue, self._config)
+        broker = self._broker
+        if broker is not None:
+            declared = broker.declare(declared)
+        with self._lock:
+            self._declared[queue.name] = declared
+        if broker is not None and declared.drops:
+            broker.catch_dropped(declared)
+
+    def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
+        broker = self._running()
+        declared = self._local(queue)
+        if messages:
+            broker.publish(declared, messages, timeout)
+
+    def subscribe(self, queue: Queue, window: int, options: AmqpConsumerOptions | None = None) -> AmqpSubscription:
+        """Begin to consume.
+
+        Args:
+            queue: which was declared.
+            window: how many deliveries may be unsettled; the driver's ``prefetch_count`` is a ceiling for it.
+            options: those of the consumer.
+        """
+        broker = self._running()
+        return broker.subscribe(self._local(queue), window, options or AmqpConsumerOptions())
+
+    def info(self, queue: Queue) -> QueueInfo:
+        broker = self._running()
+        return broker.info(self._local(queue))
+
+    def peek(self, queue: Queue, limit: int) -> list[Message]:
+        """Return what waits; RabbitMQ marks those messages as redelivered, for it has no other way to show them."""
+        broker = self._running()
+        return broker.peek(self._local(queue), limit)
+
+    def purge(self, queue: Queue) -> int:
+        broker = self._running()
+        return broker.purge(self._local(queue))
+
+    def wait_idle(self, queue: Queue, timeout: float) -> bool:
+        broker = self._running()
+        return broker.wait_idle(self._local(queue), timeout)
+
+    def _running(self) -> Broker:
+        broker = self._broker
+        if broker is None:
+            raise Unavailable(f"driver {self.id} is not running; start the engine before you use its queues")
+        return broker
+
+    def _local(self, queue: Queue) -> Declared:
+        declared = self._declared.get(queue.name)
+        if declared is None:
+            raise NotFound(f"queue {queue.id} was never declared on driver {self.id}")
+        return declared

@@ -1,0 +1,358 @@
+"""A consumer's share of a queue: deliveries to its feeder, its settlements to the broker."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import attrs
+from pika import BasicProperties
+
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.drivers.amqp.copier import Copier
+from wippy_queue.drivers.amqp.dropper import Drop, Dropper
+from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
+from wippy_queue.drivers.amqp.link import Link
+from wippy_queue.drivers.amqp.options import AmqpConsumerOptions
+from wippy_queue.drivers.amqp.topology import Declared
+from wippy_queue.drivers.amqp.wire import from_wire
+from wippy_queue.errors import Conflict, Unavailable, WippyQueueError
+from wippy_queue.message import Message
+
+_log = logging.getLogger(__name__)
+
+_DEAF_AFTER: Final = 15.0  # seconds without a channel; then the consumer fails, and says why
+_CLOSE_WAIT: Final = 3.0  # seconds for the broker to take the last settles
+_CANCEL_WAIT: Final = 2.0
+
+
+class AmqpSubscription:
+    """One consumer of one queue.
+
+    Thread safety: as the contract says. Methods marked so run on the consuming link's thread.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        declared: Declared,
+        given_back: GivenBack,
+        copier: Copier,
+        dropper: Dropper,
+        *,
+        window: int,
+        options: AmqpConsumerOptions,
+        on_settled: Callable[[bool], None],
+        on_close: Callable[[AmqpSubscription], None],
+    ) -> None:
+        self.declared = declared
+        self._link = link
+        self._given_back = given_back
+        self._copier = copier
+        self._dropper = dropper
+        self._on_settled = on_settled  # whether something went back to the queue; the link's thread
+        self._on_close = on_close
+        self._inbox: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()  # None: look at the state
+        self._state = threading.Condition()  # guards what follows
+        self._pending: deque[Settlement] = deque()
+        self._scheduled = False
+        self._cancelled = False
+        self._closed = False
+        self._done = False  # closed, and everything that was to be settled is
+        # the link's thread alone:
+        self._copying = 0  # copies on their way
+        self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
+        self._syncing = False
+        self._closing = False
+        self.intake = Intake(
+            link,
+            f"queue {declared.queue.id}",
+            declared.consumed,
+            window=window,
+            # Two queues on one channel have one window together; quorum queues know no such thing.
+            shared_window=declared.due is not None and declared.options.queue_type == "classic",
+            prepare=declared.declare,
+            on_message=self._arrived,
+            on_change=self._changed,
+            on_lost=self._lost,
+            consumer_tag=options.consumer_tag,
+            exclusive=options.exclusive,
+        )
+
+    def wait_attached(self, timeout: float) -> None:
+        """Wait until the broker has agreed; raises what it says instead."""
+        with self._state:
+            agreed = self._state.wait_for(lambda: self.intake.attached or self.intake.error is not None, timeout)
+            error = self.intake.error
+        if not agreed:
+            raise Unavailable(
+                f"queue {self.declared.queue.id}: RabbitMQ has not agreed to a subscription in {timeout:g} s"
+            )
+        if error is not None:
+            raise error
+
+    # receiving
+
+    def _arrived(self, epoch: int, tag: int, redelivered: bool, properties: BasicProperties, body: bytes) -> Receipt:
+        """A message was delivered. The link's thread."""
+        message, returned = from_wire(properties, body, self.declared.queue)
+        receipt = Receipt(tag, message.id)
+        if redelivered or returned:
+            crashes = self._crashes(message.id, redelivered, returned)
+            message = attrs.evolve(message, attempts=message.attempts + crashes)
+        delivery = Delivery(message, receipt, epoch)
+        if message.expires_at is not None and message.expires_at <= time.time():
+            self._dropper.put(
+                Drop(
+                    self.declared.queue,
+                    message,
+                    "expired",
+                    lambda: epoch == self.intake.epoch,
+                    lambda: self._link.call(lambda: self._forget(delivery)),
+                )
+            )
+        else:
+            self._inbox.put(delivery)
+        return receipt
+
+    def _crashes(self, message_id: str, redelivered: bool, returned: int) -> int:
+        """Return how often the message came back from somebody who did not say that it was no attempt.
+
+        A classic queue says that it did, a quorum queue how often. What others handed back counts too: more than there
+        were, never fewer.
+        """
+        name = self.declared.name
+        if returned:
+            return max(0, returned - self._given_back.count(name, message_id))
+        return int(redelivered and not self._given_back.forget(name, message_id))
+
+    def _forget(self, delivery: Delivery) -> None:
+        if delivery.epoch == self.intake.epoch:
+            self.intake.settle([delivery.receipt], [])
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        deadline = time.monotonic() + timeout
+        received: list[Delivery] = []
+        while not self._cancelled and len(received) < limit:
+            wait = 0.0 if received else max(0.0, deadline - time.monotonic())
+            try:
+                delivery = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if delivery is None:
+                if received:
+                    break
+                self._check()
+            elif delivery.epoch == self.intake.epoch:
+                received.append(delivery)
+        if not received:
+            self._check()
+        return received
+
+    def _check(self) -> None:
+        """Raise when nothing will come any more, or has not been able to come for long."""
+        error = self.intake.error
+        if error is None or self._cancelled:
+            return
+        if error.retryable is False or self._closed:
+            raise error
+        down = self._link.why_down()
+        if down is not None and (down.retryable is False or self._link.down_for >= _DEAF_AFTER):
+            raise down
+
+    def begin(self, delivery: Delivery) -> bool:
+        return self.intake.begin(delivery.epoch, delivery.receipt)
+
+    # settling
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        with self._state:
+            closed, wake = self._closed, not self._scheduled
+            if not closed:
+                self._pending.extend(settlements)
+                self._scheduled = True
+        if closed:
+            tell(settlements, self._too_late())
+        elif wake:
+            self._link.call(self._flush)
+
+    def _flush(self) -> None:
+        """Send everything that was settled meanwhile. The link's thread."""
+        with self._state:
+            batch = list(self._pending)
+            self._pending.clear()
+            self._scheduled = False
+        acked: list[Receipt] = []
+        returned: list[Receipt] = []
+        sent: list[Settlement] = []
+        lost: list[Settlement] = []
+        for settlement in batch:
+            delivery = settlement.delivery
+            if delivery.epoch != self.intake.epoch:
+                lost.append(settlement)
+            elif settlement.action == "ack":
+                acked.append(delivery.receipt)
+                sent.append(settlement)
+            elif settlement.action == "release" and not self.declared.pushes_out:
+                self._given_back.add(self.declared.name, delivery.message.id)
+                returned.append(delivery.receipt)
+                sent.append(settlement)
+            else:
+                self._copying += 1
+                self._copy(settlement)
+        self._send(acked, returned, sent)
+        tell(lost, self._too_late(self.intake.error))
+
+    def _send(self, acked: list[Receipt], returned: list[Receipt], settlements: list[Settlement]) -> None:
+        self.intake.settle(acked, returned)
+        self._unseen += settlements
+        self._on_settled(bool(returned))
+        self._sync()
+
+    def _sync(self) -> None:
+        """Ask the broker whether it has seen what was sent, so that nobody is told of an ack that was lost."""
+        if self._syncing:
+            return
+        if not self._unseen:
+            self._close_if_done()
+            return
+        self._syncing = True
+        asked, self._unseen = self._unseen, []
+
+        def answered(error: WippyQueueError | None) -> None:
+            self._syncing = False
+            tell(asked, None if error is None else self._too_late(error))
+            self._sync()
+
+        self.intake.sync(answered)
+
+    def _copy(self, settlement: Settlement) -> None:
+        """Publish a copy that is to come back, then ack the original. The link's thread."""
+        delivery = settlement.delivery
+        message = settlement.message or delivery.message
+
+        def copied(error: WippyQueueError | None) -> None:
+            if delivery.epoch != self.intake.epoch:
+                self._copying -= 1
+                tell([settlement], self._too_late(self.intake.error))
+                self._close_if_done()
+            elif error is None:
+                self._copying -= 1
+                self._given_back.forget(self.declared.name, message.id)
+                self._send([delivery.receipt], [], [settlement])
+            elif error.retryable is False:  # it can never be copied: back with the original
+                self._copying -= 1
+                self._send([], [delivery.receipt], [])
+                tell([settlement], error)
+            elif self._closing:
+                self._copying -= 1
+                tell([settlement], self._too_late(error))
+                self._close_if_done()
+            else:
+                self._link.later(1.0, lambda: self._copy(settlement))
+
+        self._copier.copy(self.declared, message, settlement.delay, copied)
+
+    def _too_late(self, cause: Exception | None = None) -> Conflict:
+        reason = "" if cause is None else f": {cause}"
+        return Conflict(f"queue {self.declared.queue.id}: too late to settle, the message will come again{reason}")
+
+    # what the intake tells, on the link's thread
+
+    def _changed(self) -> None:
+        with self._state:
+            self._state.notify_all()
+        self._inbox.put(None)
+
+    def _lost(self, receipts: Iterable[Receipt], error: WippyQueueError) -> None:
+        for receipt in receipts:
+            if not receipt.begun:
+                self._given_back.add(self.declared.name, receipt.message_id)
+        if not self._syncing:
+            unseen, self._unseen = self._unseen, []
+            tell(unseen, self._too_late(error))
+        self._on_settled(True)
+
+    # the end
+
+    def cancel(self) -> list[Delivery]:
+        with self._state:
+            first, self._cancelled = not self._cancelled, True
+        if first:
+            quiet = threading.Event()
+            self._link.call(lambda: self.intake.cancel(quiet.set))
+            if self._link.why_down() is None:
+                quiet.wait(_CANCEL_WAIT)
+        waiting: list[Delivery] = []
+        while True:
+            try:
+                delivery = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if delivery is not None and delivery.epoch == self.intake.epoch:
+                waiting.append(delivery)
+        self._inbox.put(None)
+        return waiting
+
+    def close(self) -> None:
+        self.begin_close()
+        self.wait_closed(time.monotonic() + _CLOSE_WAIT)
+
+    def begin_close(self) -> None:
+        """Settle no more than was asked for, then close."""
+        self.cancel()
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+        self._link.call(self._close)
+
+    def wait_closed(self, deadline: float) -> None:
+        """Wait until the broker has taken everything, until ``deadline`` (monotonic seconds) at most."""
+        with self._state:
+            self._state.wait_for(lambda: self._done, max(0.0, deadline - time.monotonic()))
+            done, self._done = self._done, True
+        if not done:
+            self._link.call(self._give_up)
+        self._on_close(self)
+
+    def _close(self) -> None:
+        self._flush()
+        self._closing = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._closing and not self._copying and not self._syncing and not self._unseen:
+            self.intake.close(lambda _: self._ended())
+
+    def _give_up(self) -> None:
+        """The broker does not answer: whatever was not seen counts as lost."""
+        self.intake.close(lambda _: None)
+
+    def _ended(self) -> None:
+        with self._state:
+            self._done = True
+            self._state.notify_all()
+
+
+def tell(settlements: Iterable[Settlement], error: Exception | None) -> None:
+    for settlement in settlements:
+        try:
+            settlement.finish(error)
+        except Exception:
+            _log.exception("the callback of a settlement failed")
+
+
+def dropped_message(properties: BasicProperties, body: bytes, declared: Declared) -> tuple[Message, str]:
+    """Return a message that the broker has dropped, and why it says so."""
+    message, returned = from_wire(properties, body, declared.queue)
+    deaths = (properties.headers or {}).get("x-death")
+    reason = ""
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        reason = str(deaths[0].get("reason", ""))
+    return attrs.evolve(message, attempts=message.attempts + returned), reason

@@ -1,0 +1,187 @@
+"""Which queues there are at the broker for one queue of ours, and what they are declared with.
+
+``tasks``           the queue itself
+``tasks.due``       only where ``max_length`` is set: what was accepted once and comes back, whatever the limit says
+``tasks.delay.500`` what waits for half a second, then goes to ``tasks`` (or to ``tasks.due``); it vanishes by itself
+``tasks.dropped``   what has expired or was pushed out, on its way to the flow; there once something can be dropped
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+from pika.channel import Channel
+
+from wippy_queue.drivers.amqp.link import Steps
+from wippy_queue.drivers.amqp.options import MAX_PERIOD, AmqpConfig, AmqpQueueOptions, options_of
+from wippy_queue.errors import Conflict, Invalid, WippyQueueError
+from wippy_queue.queues import Queue
+
+_SPARE_MS: Final = 60_000  # for which a delay queue outlives its last message
+_LONGEST_NAME: Final = 255 - len(".due.delay.4294967295")  # bytes
+
+_OPTION_OF: Final = {
+    "x-message-ttl": "message_ttl",
+    "x-expires": "queue_expiry",
+    "x-max-length": "max_length",
+    "x-overflow": "overflow",
+    "x-max-priority": "max_priority",
+    "x-queue-type": "queue_type",
+    "durable": "durable",
+    "auto_delete": "auto_delete",
+    "exclusive": "exclusive",
+}
+_MISMATCH: Final = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)'.*: received (?P<ours>.+?) but current is (?P<theirs>.+?)(?: \(406\))?$"
+)
+_VALUE: Final = re.compile(r"^(?:the value )?'(?P<value>.*?)'(?: of type .*)?$")
+
+
+@attrs.frozen(eq=False)
+class Declared:
+    """A queue that was declared on this driver."""
+
+    queue: Queue
+    options: AmqpQueueOptions
+    message_ttl: float | None  # seconds; of the queue
+    expiry: float | None
+    as_it_is: bool = False  # it differs at the broker, and is used all the same
+
+    @classmethod
+    def of(cls, queue: Queue, config: AmqpConfig) -> Declared:
+        if len(queue.name.encode()) > _LONGEST_NAME or queue.name.startswith("amq."):
+            raise Invalid(
+                f"queue {queue.id}: RabbitMQ cannot have a queue of the name {queue.name!r}; choose a queue_name of at"
+                f" most {_LONGEST_NAME} bytes that does not begin with 'amq.'"
+            )
+        options = options_of(queue)
+        ttl = options.message_ttl if options.message_ttl is not None else config.default_queue_ttl
+        expiry = options.queue_expiry if options.queue_expiry is not None else config.default_queue_expiry
+        return cls(queue, options, ttl, expiry)
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+    @property
+    def due(self) -> str | None:
+        """The queue for what comes back, where the queue itself may be full."""
+        return f"{self.name}.due" if self.options.max_length else None
+
+    @property
+    def back(self) -> str:
+        """Where copies go that must be admitted."""
+        return self.due or self.name
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        return (self.name,) if self.due is None else (self.name, self.due)
+
+    @property
+    def dropped(self) -> str:
+        return f"{self.name}.dropped"
+
+    @property
+    def pushes_out(self) -> bool:
+        """Whether the broker makes room by itself; also for what is handed back."""
+        return bool(self.options.max_length) and self.options.overflow == "drop_oldest"
+
+    @property
+    def drops(self) -> bool:
+        """Whether messages may be dropped although nobody gave them a time to live."""
+        return self.message_ttl is not None or self.pushes_out
+
+    def arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = self._common()
+        if self.message_ttl is not None:
+            arguments["x-message-ttl"] = round(self.message_ttl * 1000)
+        if self.options.max_length:
+            arguments["x-max-length"] = self.options.max_length
+            arguments["x-overflow"] = "drop-head" if self.pushes_out else "reject-publish"
+        return arguments
+
+    def _common(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "x-queue-type": self.options.queue_type,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.dropped,
+        }
+        if self.options.max_priority is not None:
+            arguments["x-max-priority"] = self.options.max_priority
+        if self.expiry is not None:
+            arguments["x-expires"] = round(self.expiry * 1000)
+        return arguments
+
+    def declare(self, channel: Channel) -> Steps[None]:
+        """Declare the queue and what belongs to it."""
+        yield self._declaration(channel, self.name, self.arguments(), passive=self.as_it_is)
+        if self.due is not None:
+            yield self._declaration(channel, self.due, self._common())
+
+    def declare_dropped(self, channel: Channel) -> Steps[None]:
+        yield self._declaration(channel, self.dropped, {"x-queue-type": "classic"})
+
+    def declare_delay(self, channel: Channel, ms: int) -> Steps[int]:
+        """Declare the queue in which messages wait; return how many do."""
+        arguments = {
+            "x-queue-type": "classic",
+            "x-message-ttl": ms,
+            "x-expires": ms + _SPARE_MS,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.back,
+        }
+        answer: Any = yield lambda callback: channel.queue_declare(
+            self.delay_name(ms), durable=True, arguments=arguments, callback=callback
+        )
+        return int(answer.method.message_count)
+
+    def delay_name(self, ms: int) -> str:
+        return f"{self.back}.delay.{ms}"
+
+    def _declaration(
+        self, channel: Channel, name: str, arguments: dict[str, Any], *, passive: bool = False
+    ) -> Callable[..., object]:
+        options = self.options
+        return lambda callback: channel.queue_declare(
+            name,
+            passive=passive,
+            durable=options.durable,
+            exclusive=options.exclusive,
+            auto_delete=options.auto_delete,
+            arguments=arguments,
+            callback=callback,
+        )
+
+    def mismatch(self, error: WippyQueueError) -> WippyQueueError:
+        """Return what the broker says about a queue that is there with other arguments, in the words of the options."""
+        found = _MISMATCH.search(error.message)
+        if found is None:
+            return error
+        name = found["name"]
+        option = _OPTION_OF.get(name)
+        ours, theirs = _value(found["ours"]), _value(found["theirs"])
+        what = f"{name} is {theirs} there and {ours} here{f' (option {option})' if option else ''}"
+        return Conflict(
+            f"queue {self.queue.id}: RabbitMQ has a queue {self.name!r} with other arguments: {what}; delete it there,"
+            " make the options the same, or set on_mismatch: use_existing",
+            details={"argument": name, "ours": ours, "theirs": theirs},
+        )
+
+
+def _value(text: str) -> str:
+    found = _VALUE.match(text.strip())
+    return found["value"] if found else "not set" if text.strip() == "none" else text.strip()
+
+
+def tier(delay: float) -> int:
+    """Return the milliseconds that a message waits which is to wait ``delay`` seconds: two digits, rounded up.
+
+    Each number is a queue of its own, for messages in one queue expire in its order alone.
+    """
+    ms = max(1, math.ceil(round(delay * 1000, 3)))
+    step: int = 10 ** max(0, len(str(ms)) - 2)
+    return min(-(-ms // step) * step, round(MAX_PERIOD * 1000))

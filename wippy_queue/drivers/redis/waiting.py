@@ -1,0 +1,55 @@
+"""What this process knows of a queue, and who waits for what there: consumers, publishers for room, `join`."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from wippy_queue.drivers.redis.options import options_of
+from wippy_queue.queues import Queue
+
+
+class Signal:
+    """A count of something that happened. Read ``count``, look at the world, then wait for the count to move on."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.count = 0
+
+    def set(self) -> None:
+        with self._condition:
+            self.count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, timeout: float) -> bool:
+        """Return True as soon as ``count`` is not ``seen``, False after ``timeout`` seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self.count != seen, timeout)
+
+
+class Sleeper(Protocol):
+    """A consumer that may wait for messages."""
+
+    def wake(self) -> bool:
+        """Wake it; return whether it waits and will look."""
+
+
+class LocalQueue:
+    """A queue as this process knows it. Thread safety: every method may be called from any thread."""
+
+    def __init__(self, prefix: str, queue: Queue) -> None:
+        self.base = f"{prefix}{{{queue.name}}}:".encode()
+        self.left = Signal()  # messages have left the queue
+        self.sleepers: tuple[Sleeper, ...] = ()  # replaced as a whole; the driver's lock guards that
+        self.tend_at = 0.0  # monotonic; the keeper's
+        self.drop_at = 0.0  # monotonic; when the dropper looks again
+        self.redeclare(queue)
+
+    def redeclare(self, queue: Queue) -> None:
+        self.queue = queue
+        self.options = options_of(queue)
+
+    def wake(self) -> bool:
+        """Wake those who wait for messages; return whether anybody will look."""
+        woken = [sleeper.wake() for sleeper in self.sleepers]
+        return any(woken)
