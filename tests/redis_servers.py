@@ -6,8 +6,8 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def cluster(folder: Path) -> Iterator[list[RedisServer]]:
             return "cluster_state:ok" in text and "cluster_known_nodes:3" in text
 
         for node in nodes:
-            eventually(lambda node=node: agreed(node), "the nodes of the cluster agree")
+            eventually(partial(agreed, node), "the nodes of the cluster agree")
         yield nodes
 
 
@@ -147,8 +147,3 @@ def _text(server: RedisServer) -> str:
             return str(connection.read_response().decode())
         finally:
             client.connection_pool.release(connection)
-
-
-def wait_a_moment(seconds: float) -> None:
-    """Let a fault last; the only sleeps of these tests are how long a fault lasts."""
-    time.sleep(seconds)

@@ -13,6 +13,7 @@ import pytest
 
 from wippy_queue.cli import cli
 from wippy_queue.drivers import DRIVER_KINDS
+from wippy_queue.drivers.memory import KIND
 from wippy_queue.entries import Settings, fields, kinds
 from wippy_queue.lua.modules import NAMES
 
@@ -101,3 +102,33 @@ def test_the_command_line_page_names_every_command_and_option() -> None:
             if isinstance(option, click.Option):
                 missing += [f"{name} {flag}" for flag in option.opts if f"`{flag}" not in page]
     assert missing == []
+
+
+CAPABILITIES = {
+    "messages outlive the process": "durable",
+    "several processes see the same queues": "shared",
+    "`delay`": "delay",
+    "`ttl`": "ttl",
+    "`priority`": "priority",
+    "`attempts` are exact, crashes included": "exact_attempts",
+    "what is handed back goes to the head of the queue": "release_at_head",
+    "a repeated `message_id` is no second message": "idempotent_publish",
+    "messages come in the order of their publish": "ordered",
+    "`info` is exact": "exact_counts",
+    "works with leases": "leases",
+}
+
+
+def test_the_table_of_capabilities_is_what_the_drivers_say() -> None:
+    table = re.search(r"(?:^\|.*\n)+", section("drivers/index.md", "Capabilities"), re.MULTILINE)
+    assert table is not None
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table[0].splitlines()]
+    drivers = rows[0][1:]
+    assert drivers == [kind.short_name for kind in DRIVER_KINDS.values()]
+    found = {row[0]: row[1:] for row in rows[2:]}
+    expected = {
+        text: ["yes" if getattr(kind.capabilities, name) else "no" for kind in DRIVER_KINDS.values()]
+        for text, name in CAPABILITIES.items()
+    }
+    assert found == expected
+    assert set(CAPABILITIES.values()) == {field.name for field in attrs.fields(type(KIND.capabilities))}

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "environment",
     ),
     ("entries", "flow", "drivers", "lua", "handlers", "stores", "security", "supervision", "telemetry"),
-    ("consumer", "deadletters"),
+    ("consumer", "deadletters", "moving", "application"),
     ("wiring",),
     ("engine",),
     ("cli", "bench", "testing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -12,8 +12,9 @@ import attrs
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Subscription
-from wippy_queue.errors import Invalid, NotFound, WippyQueueError
+from wippy_queue.errors import Invalid, NotFound
 from wippy_queue.flow.burial import Route
+from wippy_queue.flow.walk import Pace, store, walk
 from wippy_queue.ids import EntryId
 from wippy_queue.message import (
     ATTEMPTS,
@@ -28,9 +29,7 @@ from wippy_queue.message import (
     Message,
 )
 
-_BATCH: Final = 100  # messages that are replayed at a time where no rate is asked for
-_PATIENCE: Final = 1.0  # seconds without a delivery after which the queue counts as read to its end
-_TIMEOUT: Final = 10.0  # seconds for one publish
+_UNCOUNTED: Final = 10_000  # messages that a selection may pass over where the driver cannot count them
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +89,6 @@ class Selection:
 
 _ALL: Final = Selection()
 _DeadMessages = list[DeadMessage]  # inside the class, `list` is a verb
-_Deliveries = list[Delivery]
 _ByTarget = dict[EntryId, list[Delivery]]
 
 
@@ -159,32 +157,26 @@ class DeadLetters:
             Invalid: ``rate`` is not above 0.
             NotFound: there is no queue ``to``.
         """
-        if rate is not None and not rate > 0:
-            raise Invalid(f"rate: expected messages per second, above 0, found {rate!r}")
+        pace = Pace(rate, cancel)
         if to is not None and to not in self._routes:
             raise NotFound(f"no queue {to!r} is declared")
         if dry_run:
             return self._plan(selection, to)
-        stop = cancel or threading.Event()
         replayed: list[str] = []
         failed: dict[str, str] = {}
 
         def send(subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
             for target, group in self._by_target(deliveries, to, failed).items():
-                route = self._routes[target]
-                try:
-                    route.driver.publish(route.queue, [revived(d.message) for d in group], _TIMEOUT)
-                except WippyQueueError as error:
-                    failed.update((d.message.id, str(error)) for d in group)
-                    continue
-                subscription.settle([Settlement(d) for d in group if d.claim()])
-                replayed.extend(d.message.id for d in group)
+                errors = store(self._routes[target], [revived(d.message) for d in group])
+                failed.update((d.message.id, str(e)) for d, e in zip(group, errors, strict=True) if e is not None)
+                stored = [d for d, e in zip(group, errors, strict=True) if e is None]
+                subscription.settle([Settlement(d) for d in stored if d.claim()])
+                replayed.extend(d.message.id for d in stored)
                 if progress is not None:
                     progress(len(replayed))
-            if rate is not None:
-                stop.wait(len(deliveries) / rate)
+            pace.wait(len(deliveries))
 
-        self._walk(selection, send, _BATCH if rate is None else 1, stop)
+        self._walk(selection, send, pace)
         return ReplayReport(replayed=tuple(replayed), failed=failed)
 
     def purge(self, selection: Selection = _ALL) -> int:
@@ -199,7 +191,7 @@ class DeadLetters:
             subscription.settle(settlements)
             removed += len(settlements)
 
-        self._walk(selection, remove, _BATCH, threading.Event())
+        self._walk(selection, remove, Pace())
         return removed
 
     def _plan(self, selection: Selection, to: str | None) -> ReplayReport:
@@ -223,41 +215,17 @@ class DeadLetters:
                 groups.setdefault(EntryId(target), []).append(delivery)
         return groups
 
-    def _walk(
-        self,
-        selection: Selection,
-        act: Callable[[Subscription, Sequence[Delivery]], None],
-        batch: int,
-        stop: threading.Event,
-    ) -> None:
-        """Take every message once, act on those that are selected, and hand the others back at the end, in order."""
+    def _walk(self, selection: Selection, act: Callable[[Subscription, Sequence[Delivery]], None], pace: Pace) -> None:
+        """Take every message once and act on those that are selected."""
         route, now = self._route, time.time()
         total = route.driver.info(route.queue).message_count
-        if total == 0:
-            return
-        subscription = route.driver.subscribe(route.queue, (total or 0) + batch)
-        others: _Deliveries = []
-        try:
-            for deliveries in _batches(subscription, batch, total, stop):
-                chosen = [d for d in deliveries if selection.takes(describe(d.message), now)]
-                others += [d for d in deliveries if d not in chosen]
-                if chosen:
-                    act(subscription, chosen)
-        finally:
-            subscription.settle([Settlement(d, "release") for d in others if d.claim()])
-            subscription.close()  # what was chosen and could not be dealt with goes back with it
 
+        def act_on_selected(subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+            chosen = [delivery for delivery in deliveries if selection.takes(describe(delivery.message), now)]
+            if chosen:
+                act(subscription, chosen)
 
-def _batches(
-    subscription: Subscription, size: int, total: int | None, stop: threading.Event
-) -> Iterator[Sequence[Delivery]]:
-    seen = 0
-    while not stop.is_set() and (total is None or seen < total):
-        deliveries = subscription.receive(size, _PATIENCE)
-        if not deliveries:
-            return
-        seen += len(deliveries)
-        yield deliveries
+        walk(route, act_on_selected, pace=pace, window=total or _UNCOUNTED, limit=total)
 
 
 def describe(message: Message) -> DeadMessage:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import attrs
 
 from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.errors import Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -45,6 +46,12 @@ class Driver(Protocol):
 
     def declare(self, queue: Queue) -> None:
         """Create the queue or check that it fits; idempotent. Raises Conflict where it does not fit."""
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        """Return what stands against these queues at the backend, each with its queue as ``entry``; create nothing.
+
+        The driver need not run. Raises what ``start`` would where the backend itself cannot be used.
+        """
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         """Store all the messages, in order; returning means that the backend has them.

@@ -15,9 +15,19 @@ import attrs
 
 from wippy_queue import entries
 from wippy_queue.access import Actor
+from wippy_queue.application import read_application
 from wippy_queue.deadletters import DeadLetters
 from wippy_queue.drivers import DRIVER_KINDS
-from wippy_queue.errors import Conflict, Invalid, NotFound, ShutdownTimeout, StopReport, Timeout
+from wippy_queue.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    Problem,
+    ShutdownTimeout,
+    StopReport,
+    Timeout,
+    WippyQueueError,
+)
 from wippy_queue.events import Event
 from wippy_queue.flow.burial import parked_queue
 from wippy_queue.flow.publisher import PublishOptions
@@ -25,7 +35,9 @@ from wippy_queue.ids import EntryId
 from wippy_queue.lua.host import Chunks
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Message
+from wippy_queue.moving import MoveReport, move
 from wippy_queue.queues import QueueInfo
+from wippy_queue.redact import redact
 from wippy_queue.suggest import did_you_mean
 from wippy_queue.supervision import Health, ServiceStatus, assess
 from wippy_queue.wiring import Wiring
@@ -68,17 +80,7 @@ class Engine:
         Raises:
             ConfigurationError: there are mistakes; all of them are in it.
         """
-        return cls(
-            entries.load(
-                paths,
-                driver_kinds=DRIVER_KINDS,
-                settings=settings,
-                overrides=overrides,
-                skip_unsupported=skip_unsupported,
-                known_modules=LUA_MODULES,
-                check_lua=Chunks().check,
-            )
-        )
+        return cls(read_application(*paths, settings=settings, overrides=overrides, skip_unsupported=skip_unsupported))
 
     @classmethod
     def from_entries(
@@ -229,6 +231,22 @@ class Engine:
             raise Invalid("a handler cannot wait for the stop of a service; call stop_service from another thread")
         return self._stop([EntryId(service_id)], timeout)
 
+    def verify(self) -> list[Problem]:
+        """Ask every backend whether it would take the drivers and queues as they are declared; nothing is created.
+
+        Returns:
+            What stands against it, with the places of the entries; a queue that a backend would make is no problem.
+        """
+        self._check_process()
+        found: list[Problem] = []
+        for driver_id, driver in self._wiring.drivers.items():
+            queues = [route.queue for route in self._wiring.routes.values() if route.queue.driver == driver_id]
+            try:
+                found += driver.verify(queues)
+            except WippyQueueError as error:
+                found.append(Problem(str(error), entry=driver_id))
+        return [self._placed(problem) for problem in found]
+
     # messages
 
     def publish(
@@ -361,6 +379,17 @@ class Engine:
             parked = 0
         return attrs.evolve(info, parked=parked)
 
+    def counters(self, queue: str) -> dict[str, int]:
+        """Return how often what went wrong with the queue since this engine was made, in this process.
+
+        ``failed`` handlers, messages ``dead_lettered``, ``parked``, ``dropped_expired`` and ``dropped_maxlen`` (those
+        two where there is no dead-letter queue), ``settles_lost`` and ``stuck`` handlers.
+
+        Raises:
+            NotFound: no such queue is declared.
+        """
+        return self._wiring.counters.of(self._wiring.publisher.route(queue).queue.id)
+
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
         """Return up to ``limit`` waiting messages, next first, and leave them where they are."""
         self._check_process()
@@ -385,6 +414,53 @@ class Engine:
         """
         self._check_process()
         return self._wiring.dead_letters(queue)
+
+    def move(
+        self,
+        source: str,
+        target: str,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        lossy: bool = False,
+        progress: Callable[[int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> MoveReport:
+        """Move the messages that wait in one queue to another one, of the same driver or of another.
+
+        They keep their ids, headers, attempts, priorities and times of publishing and expiry; a body is encoded anew
+        where the queues have different codecs. Each is published first and removed second: a move that is interrupted
+        leaves a second copy of some at worst, and another one goes on where it ended. Delayed messages stay until they
+        are due; so do those that cannot be moved, which the report lists.
+
+        Args:
+            source: the registry id of the queue that they are in.
+            target: the registry id of the queue that they go to.
+            limit: messages to look at, at most; None: all that were there when the move began.
+            rate: messages per second at most; None: as fast as it goes.
+            lossy: move a message without its priority or time to live where the target cannot honour them; otherwise
+                it stays.
+            progress: called now and then with how many have been moved.
+            cancel: ends the move early when it is set.
+
+        Raises:
+            NotFound: no such queue is declared.
+            Invalid: both are the same queue, or an argument makes no sense; nothing was moved.
+            QueueFull, Unavailable, Timeout: the target takes no more, or a driver is away; ``details`` has ``moved`` and
+                ``failed`` as the report has them.
+        """
+        self._check_process()
+        route = self._wiring.publisher.route
+        return move(
+            route(source),
+            route(target),
+            self._wiring.capabilities,
+            limit=limit,
+            rate=rate,
+            lossy=lossy,
+            progress=progress,
+            cancel=cancel,
+        )
 
     def pause(self, consumer: str, timeout: float | None = None) -> StopReport:
         """Have a consumer take nothing until `resume`; what it has buffered goes back at once. See `stop_service`."""
@@ -427,6 +503,12 @@ class Engine:
         return self._wiring.bus.subscribe(callback)
 
     # helpers
+
+    def _placed(self, problem: Problem) -> Problem:
+        place = self._application.entries[EntryId(str(problem.entry))].place
+        return attrs.evolve(
+            problem, message=redact(problem.message), file=place.file, line=place.line, column=place.column
+        )
 
     def _services(self) -> list[entries.Service]:
         return [entry for entry in self._application.entries.values() if isinstance(entry, entries.Service)]

@@ -20,6 +20,7 @@ from wippy_queue.deadletters import DeadLetters
 from wippy_queue.driver import Driver
 from wippy_queue.environment import Environment, Variable
 from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, StopReport
+from wippy_queue.events import Event
 from wippy_queue.flow.burial import Burial, Route, parked_queue
 from wippy_queue.flow.publisher import Publisher
 from wippy_queue.handler import Handler
@@ -39,6 +40,7 @@ from wippy_queue.stores.memory import MemoryStore
 from wippy_queue.suggest import did_you_mean
 from wippy_queue.supervision import Supervisor
 from wippy_queue.telemetry.bus import EventBus
+from wippy_queue.telemetry.counters import Counters
 
 _KILL_GRACE: Final = 1.0  # seconds after its time limit that a handler in Lua has to end; a kill takes milliseconds
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, as in Python
@@ -58,7 +60,8 @@ class Wiring:
     def __init__(self, application: entries.Application, name: str) -> None:
         self.application = application
         self.bus = EventBus(name)
-        self.supervisor = Supervisor(name, self.bus.emit)
+        self.counters = Counters()
+        self.supervisor = Supervisor(name, self._emit)
         self.drivers: dict[EntryId, Driver] = {}
         self.stores: dict[EntryId, Store] = {}
         self.routes: dict[EntryId, Route] = {}
@@ -67,7 +70,7 @@ class Wiring:
         self._modules: dict[str, Mapping[str, Callable[..., Any]]] = {}
         self._called: dict[EntryId, Function] = {}
         self._lock = threading.Lock()
-        self.burial = Burial(self.routes, self.bus.emit)
+        self.burial = Burial(self.routes, self._emit)
         self._requires = entries.dependencies(application)
         self.capabilities = {entry.id: entry.kind.capabilities for entry in self._of(entries.DriverEntry)}
         self.publisher = Publisher(self.routes, self.capabilities)
@@ -88,6 +91,10 @@ class Wiring:
             hook_mode=application.settings.lua.hook_mode,
             recycle_after=application.settings.lua.recycle_after,
         )
+
+    def _emit(self, event: Event) -> None:
+        self.counters.note(event)
+        self.bus.emit(event)
 
     def _of(self, kind: type[Any]) -> list[Any]:
         return [entry for entry in self.application.entries.values() if isinstance(entry, kind)]
@@ -122,7 +129,7 @@ class Wiring:
             for group in entry.groups:
                 groups.setdefault(group, []).append(policies[-1])
         strict = self.application.settings.security.strict_mode
-        return Guard(policies, groups, strict=strict, emit=self.bus.emit)
+        return Guard(policies, groups, strict=strict, emit=self._emit)
 
     def security_of(self, actor: Actor | None) -> SecurityContext | None:
         """Return what a call from Python acts with: the actor, else what the handler that calls acts with.
@@ -216,7 +223,7 @@ class Wiring:
                 stuck_after=self._stuck_after(entry),
                 max_stuck_workers=self.application.settings.lua.max_stuck_workers,
             )
-            consumer = Consumer(spec, self.burial, self.bus.emit)
+            consumer = Consumer(spec, self.burial, self._emit)
             self.consumers[entry.id] = consumer
             self.supervisor.add(entry.id, consumer, _lifecycle(entry.lifecycle), self._requires[entry.id])
 

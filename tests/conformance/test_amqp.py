@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -58,7 +59,8 @@ class TestAmqp(DriverConformance):
         broker._dropper.stop()
         broker._outbox.close()
         for link in (broker._publishing, broker._consuming):
-            link.stop()
+            link.begin_stop()
+            link.finish_stop(time.monotonic() + 1.0)
 
     def test_drop_oldest_drops_the_lowest_priority_first(self, driver: Driver) -> None:
         """RabbitMQ would drop the highest first: the combination is refused when an application is loaded."""
@@ -89,5 +91,5 @@ def delete_queues(url: str, names: Sequence[str]) -> None:
     with contextlib.closing(connection):
         channel = connection.channel()
         for name in names:
-            for companion in (name, f"{name}.due", f"{name}.dropped"):
+            for companion in (name, f"{name}.due", f"{name}.dropped", f"{name}.delay.3600000"):
                 channel.queue_delete(companion)

@@ -8,7 +8,7 @@ import ssl
 import struct
 import threading
 import time
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 _BLOCK: Final = 65_536  # bytes
@@ -77,7 +77,7 @@ class Proxy:
         self._passing.set()
         self.reset()
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pika
@@ -66,7 +67,11 @@ class Bench:
     def _clean_up(self) -> None:
         for name in self.names:
             for companion in (name, f"{name}.due", f"{name}.dropped"):
-                self.broker(lambda channel, companion=companion: channel.queue_delete(companion))
+                self.broker(partial(_delete, companion))
+
+
+def _delete(name: str, channel: Any) -> None:
+    channel.queue_delete(name)
 
 
 @pytest.fixture
@@ -126,8 +131,8 @@ def publish_until_it_works(driver: AmqpDriver, queue: Queue, one: Message) -> No
             driver.publish(queue, [one], 2.0)
             return
         except (Unavailable, Timeout) as error:
-            assert error.retryable
-            assert time.monotonic() < deadline, error
+            if not error.retryable or time.monotonic() > deadline:
+                raise
 
 
 def goes_on(driver: AmqpDriver, queue: Queue, subscription: Subscription) -> None:
@@ -165,7 +170,8 @@ def test_a_lost_connection_is_mended_and_what_was_held_comes_again(
     running, buffered = receive(subscription, 2)
     assert subscription.begin(running)
     fault(bench)
-    eventually(lambda: not subscription.begin(buffered), "the delivery of a lost connection is void")
+    eventually(lambda: subscription.intake.epoch != buffered.epoch, "the loss is noticed")
+    assert not subscription.begin(buffered), "the delivery of a lost connection is void"
     (error,) = settle(subscription, running)
     assert error is not None
     assert "too late" in str(error)
@@ -254,7 +260,7 @@ def test_a_stop_ends_while_the_network_swallows_everything(bench: Bench) -> None
     bench.proxy.swallow()
     since = time.monotonic()
     driver.stop()
-    assert time.monotonic() - since < 10.0
+    assert time.monotonic() - since < 8.0
     bench.proxy.restore()
 
 

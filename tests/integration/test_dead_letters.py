@@ -233,3 +233,15 @@ def test_a_paused_consumer_hands_back_its_buffer_and_goes_on_after_resume(engine
     assert handler.handled == [1]
     with pytest.raises(NotFound, match="there is no consumer app:memory"):
         engine.pause("app:memory")
+
+
+def test_what_goes_wrong_is_counted(engine: Engine) -> None:
+    fail(engine, 1)
+    fail(engine, 2, queue="app:plain")
+    engine.stop_service("app:other")
+    engine.publish("app:plain", {"n": 3}, ttl=0)
+    eventually(lambda: engine.counters("app:plain")["dropped_expired"] == 1, "expired")
+    counted = engine.counters("app:tasks")
+    assert (counted["failed"], counted["dead_lettered"], counted["parked"]) == (2, 1, 0)
+    counted = engine.counters("app:plain")
+    assert (counted["failed"], counted["dead_lettered"], counted["parked"]) == (1, 0, 1)

@@ -1,4 +1,4 @@
-"""The ledger on Redis: a server of its own that writes all to disk, whose connections are cut and which is restarted."""
+"""The ledger on Redis: a server of its own that has all on disk; its connections are cut and it is restarted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.ledger import WINDOW, Run
+from tests.ledger.child import WINDOW
+from tests.ledger.ledger import Run
 from tests.ledger.test_ledger import LEASE, disturb, seed
 from tests.redis_servers import RedisServer, durable_server
 
@@ -61,13 +62,13 @@ def test_redis_loses_nothing(tmp_path: Path, server: RedisServer) -> None:
             run.spawn()
         run.let_work()
         fault()
-    disturb(run, faults, lambda: run.faults.total() >= 12)
+    disturb(run, faults, lambda: run.faults.total() >= 9)
     run.check(run.settle(), exact_attempts=True)
 
 
 def test_cut_connections_and_graceful_stops_repeat_nothing(tmp_path: Path, server: RedisServer) -> None:
     run = RedisRun(tmp_path, server)
-    disturb(run, {run.stop: 1, run.cut: 3}, lambda: run.faults.total() >= 10)
+    disturb(run, {run.stop: 1, run.cut: 3}, lambda: run.faults.total() >= 7)
     account = run.settle()
     run.check(account, exact_attempts=True)
     assert account.repeated == 0

@@ -274,6 +274,28 @@ def test_a_feeder_that_dies_fails_the_consumer(setup: Setup, monkeypatch: pytest
     assert event.thread == "app:worker-feeder"  # type: ignore[attr-defined]
 
 
+def test_a_driver_that_does_not_answer_makes_the_consumer_deaf(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+
+    def silent(*_: object) -> list[Delivery]:
+        answer.wait(DEADLINE)
+        return []
+
+    monkeypatch.setattr("wippy_queue.drivers.memory.queue.Subscription.receive", silent)
+    monkeypatch.setattr("wippy_queue.consumer._DEAF_AFTER", 0.0)
+    consumer = setup.start(lambda _: None)
+
+    def deaf() -> bool:
+        try:
+            consumer.check()
+        except Unavailable as error:
+            return "has not answered" in str(error)
+        return False
+
+    eventually(deaf, "noticed")
+    answer.set()
+
+
 def test_a_stop_before_a_start_and_a_second_stop_are_harmless(setup: Setup) -> None:
     consumer = setup.consumer(lambda _: None)
     assert consumer.stop(1.0) == StopReport()

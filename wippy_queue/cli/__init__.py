@@ -10,6 +10,8 @@ import click
 from wippy_queue.cli.check import check
 from wippy_queue.cli.deadletters import dead_letters
 from wippy_queue.cli.demo import demo
+from wippy_queue.cli.health import health
+from wippy_queue.cli.move import move
 from wippy_queue.cli.output import Exit, print_error
 from wippy_queue.cli.queues import info, peek, publish, purge
 from wippy_queue.cli.run import run
@@ -24,7 +26,7 @@ Exit codes:
   0    done
   1    failed: mistakes in the application, an error, messages abandoned at a stop
   2    a wrong command line, or a thing that cannot be done from here
-  130  cut by a second Ctrl-C (143: by a second SIGTERM)
+  130  interrupted by Ctrl-C, or cut by a second one (143: SIGTERM)
 """
 
 
@@ -34,7 +36,7 @@ def cli() -> None:
     pass
 
 
-for command in (run, check, publish, info, peek, purge, dead_letters, demo):
+for command in (run, check, publish, info, peek, purge, move, dead_letters, health, demo):
     cli.add_command(command)
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 
-import attrs
 import click
 
 from wippy_queue import entries
 from wippy_queue.cli.options import Target, application_command, json_option
 from wippy_queue.cli.output import Exit, print_error, print_json, print_warning
+from wippy_queue.engine import Engine
 from wippy_queue.errors import ConfigurationError, Problem
 
 
 @click.command
 @application_command(log_level="warning")
+@click.option("--connect", is_flag=True, help="Ask the brokers too; nothing is created there.")
 @json_option
-def check(target: Target, as_json: bool) -> None:
+def check(target: Target, connect: bool, as_json: bool) -> None:
     """Print every mistake of APP with its place, and start nothing.
+
+    With --connect each broker is asked as well: whether it can be reached, lets us in and is fit for queues, and whether
+    the queues that are there already are as APP declares them.
 
     The exit code is 1 when there are mistakes. Functions and modules that only a Python script registers, with
     engine.function and engine.module, cannot be known here; they are warnings.
@@ -25,7 +29,7 @@ def check(target: Target, as_json: bool) -> None:
     \b
     Examples:
       wippy-queue check app/
-      wippy-queue check app/ --json
+      wippy-queue check app/ --connect --json
       wippy-queue check app/ -o app.queue:tasks:driver=app:rabbit
     """
     problems: list[Problem] = []
@@ -36,8 +40,10 @@ def check(target: Target, as_json: bool) -> None:
         problems.extend(error.problems)
     else:
         warnings.extend([*application.warnings, *_unresolved(application)])
+        if connect:
+            problems.extend(Engine(application).verify())
     if as_json:
-        print_json({"problems": [attrs.asdict(p) for p in problems], "warnings": [attrs.asdict(w) for w in warnings]})
+        print_json({"problems": problems, "warnings": warnings})
     else:
         for warning in warnings:
             print_warning(str(warning))

@@ -12,13 +12,11 @@ import attrs
 import click
 
 from wippy_queue import entries
-from wippy_queue.drivers import DRIVER_KINDS
+from wippy_queue.application import read_application
 from wippy_queue.durations import parse_duration
 from wippy_queue.entries.nodes import Node
 from wippy_queue.entries.yamlfile import parse
 from wippy_queue.errors import Problem
-from wippy_queue.lua.host import Chunks
-from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.telemetry.logs import JsonFormatter, RedactingFilter, TextFormatter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,21 +37,9 @@ class Target:
         Raises:
             ConfigurationError: there are mistakes; all of them are in it.
         """
-        return entries.load(
-            [self.path],
-            driver_kinds=DRIVER_KINDS,
-            settings=self.settings,
-            overrides=self.overrides,
-            skip_unsupported=self.skip_unsupported,
-            known_modules=LUA_MODULES,
-            check_lua=_check_lua(),
+        return read_application(
+            self.path, settings=self.settings, overrides=self.overrides, skip_unsupported=self.skip_unsupported
         )
-
-
-def _check_lua() -> Callable[[str, str], str | None]:
-    chunks = Chunks()
-    # By its name alone: Lua cuts the end off a source's name that has more than 60 characters.
-    return lambda text, name: chunks.check(text, Path(name).name)
 
 
 def _overrides(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, Any]]:

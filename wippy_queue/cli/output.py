@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any
 
+import cattrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,8 @@ def print_warning(message: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    """Print plain values, and attrs classes as the objects that they are."""
+    json.dump(cattrs.unstructure(value), sys.stdout, ensure_ascii=False, indent=2)
     sys.stdout.write("\n")
 
 

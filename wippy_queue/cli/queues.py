@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-import attrs
+import cattrs
 import click
 
 from wippy_queue import entries
@@ -75,7 +75,7 @@ def info(target: Target, queues: tuple[str, ...], as_json: bool) -> None:
     application = target.read()
     chosen = queues or _reachable(application)
     with reach(application, chosen) as engine:
-        found = {queue: attrs.asdict(engine.info(queue)) for queue in chosen}
+        found = {queue: cattrs.unstructure(engine.info(queue)) for queue in chosen}
     if as_json:
         print_json(found)
     else:

@@ -6,8 +6,6 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-import attrs
-
 from wippy_queue import entries
 from wippy_queue.cli.output import Exit, print_error
 from wippy_queue.engine import Engine
@@ -25,8 +23,7 @@ def reach(application: entries.Application, chosen: Sequence[str]) -> Iterator[E
             " reached from another; use the methods of its engine there, or a driver that several processes share"
         )
         sys.exit(Exit.USAGE)
-    # What only a script registers is missing here, and nothing that needs it starts.
-    engine = Engine(attrs.evolve(application, unresolved=()))
+    engine = Engine(application)
     try:
         for driver_id in {queue_entry(application, queue).driver for queue in chosen}:
             engine.start_service(driver_id)

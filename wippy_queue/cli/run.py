@@ -6,21 +6,19 @@ import logging
 import os
 import queue
 import signal
-import socket
 import sys
-import threading
-from typing import Final
+from pathlib import Path
 
 import click
 
 from wippy_queue.cli.options import Target, application_command
 from wippy_queue.cli.output import Exit
+from wippy_queue.cli.signals import caught_signals
+from wippy_queue.cli.status import StatusFile, default_file, health_file_option
 from wippy_queue.engine import Engine
 from wippy_queue.errors import ShutdownTimeout
 
 _log = logging.getLogger(__name__)
-
-_STOP: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command
@@ -31,12 +29,14 @@ _STOP: Final = (signal.SIGINT, signal.SIGTERM)
     metavar="SECONDS",
     help="Bound the whole stop; without it each service has its own stop_timeout.",
 )
-def run(target: Target, stop_timeout: float | None) -> None:
+@health_file_option
+def run(target: Target, stop_timeout: float | None, health_file: Path | None) -> None:
     """Run APP until SIGINT (Ctrl-C) or SIGTERM.
 
     The first signal stops gracefully: no new messages, those in hand may finish. The second cuts at once.
 
-    A service that cannot start, such as a driver whose broker is away, is tried again and again.
+    A service that cannot start, such as a driver whose broker is away, is tried again and again. `wippy-queue health`
+    tells how the application is; it reads what this command writes every two seconds.
 
     \b
     Examples:
@@ -44,14 +44,21 @@ def run(target: Target, stop_timeout: float | None) -> None:
       wippy-queue run app/ --log-format json
       wippy-queue run app/ -o app.queue:tasks:driver=app:rabbit --stop-timeout 30
     """
-    signals = _catch_signals()
-    engine = Engine(target.read())
-    engine.start(wait=False)
-    _log.info("running; Ctrl-C or SIGTERM stops", extra={"fields": {"app": str(target.path), "pid": os.getpid()}})
-    received = signals.get()
-    _log.info("stopping; a second signal cuts", extra={"fields": {"signal": received.name}})
+    signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+    with caught_signals(signals.put):
+        engine = Engine(target.read())
+        with StatusFile(health_file or default_file(target.path), engine, required=health_file is not None):
+            engine.start(wait=False)
+            fields = {"app": str(target.path), "pid": os.getpid()}
+            _log.info("running; Ctrl-C or SIGTERM stops", extra={"fields": fields})
+            received = signals.get()
+            _log.info("stopping; a second signal cuts", extra={"fields": {"signal": received.name}})
+            _stop(engine, stop_timeout)
+
+
+def _stop(engine: Engine, timeout: float | None) -> None:
     try:
-        report = engine.stop(stop_timeout)
+        report = engine.stop(timeout)
     except ShutdownTimeout as error:
         _log.error(
             "stopped, but handlers had to be cut; their messages will come again",
@@ -60,32 +67,3 @@ def run(target: Target, stop_timeout: float | None) -> None:
         sys.exit(Exit.FAILED)
     fields = {"finished": len(report.finished), "handed_back": len(report.handed_back)}
     _log.info("stopped", extra={"fields": fields})
-
-
-def _catch_signals() -> queue.SimpleQueue[signal.Signals]:
-    """Return a queue that gets the first signal; the second ends the process where it stands.
-
-    Python runs signal handlers on the main thread alone, and one that arrives just before that thread blocks waits
-    until it wakes. The wakeup descriptor is written to at once, whatever the main thread does.
-    """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
-
-    def watch() -> None:
-        first = True
-        while True:
-            for number in reader.recv(64):
-                if number not in _STOP:
-                    continue
-                if not first:
-                    os.write(2, b"cut by a second signal\n")
-                    os._exit(128 + number)
-                first = False
-                signals.put(signal.Signals(number))
-
-    threading.Thread(target=watch, name="signals", daemon=True).start()
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-    for number in _STOP:
-        signal.signal(number, lambda _number, _frame: None)  # without a handler nothing is written
-    return signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from wippy_queue.message import (
     Message,
 )
 from wippy_queue.queues import DropReason, Queue
+
+_log = logging.getLogger(__name__)
 
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a dead letter may take
 _MAX_ERROR: Final = 2000  # characters of the error's text that a header keeps
@@ -78,6 +81,12 @@ class Burial:
         target, driver = self._target(queue)
         driver.publish(target, messages, _PUBLISH_TIMEOUT)
         for message in messages:
+            _log.warning(
+                "message given up",
+                extra={
+                    "fields": {"queue": queue.id, "to": target.id, "message_id": message.id, "reason": reason},
+                },
+            )
             self._emit(
                 MessageDeadLettered(
                     queue=queue.id,

@@ -33,6 +33,9 @@ KIND = DriverKind(
     queue_options=AmqpQueueOptions,
     consumer_options=AmqpConsumerOptions,
     # RabbitMQ tells no one what is in the hands of others, and says of a message that comes again only that it does.
-    capabilities=Capabilities(durable=True, shared=True, exact_attempts=False, exact_counts=False),
+    # What is handed back comes next, but in the order of its handing back.
+    capabilities=Capabilities(
+        durable=True, shared=True, exact_attempts=False, release_at_head=False, exact_counts=False
+    ),
     create=_create,
 )

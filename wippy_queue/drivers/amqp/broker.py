@@ -18,7 +18,7 @@ from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Dropper
 from wippy_queue.drivers.amqp.graveyard import Graveyard
-from wippy_queue.drivers.amqp.intake import GivenBack
+from wippy_queue.drivers.amqp.intake import GivenBack, Intake
 from wippy_queue.drivers.amqp.link import Done, Link, Steps
 from wippy_queue.drivers.amqp.options import MAX_PERIOD, AmqpConfig, AmqpConsumerOptions
 from wippy_queue.drivers.amqp.outbox import Outbox, Parcel
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _ANSWER: Final = 10.0  # seconds for an answer of the broker, where the caller names none
 _PEEK: Final = 60.0  # the same for a look at many messages
 _STOP_WAIT: Final = 3.0  # seconds for the last settles
+_CLOSE_WAIT: Final = 1.0  # seconds that the broker has to answer to the close of the connections
 _SOON: Final = 0.005  # seconds until the first repetition of what can only be asked for again; then twice that, ...
 _ROOM: Final = 0.05  # ... up to this between two tries to get into a full queue
 _IDLE: Final = 0.1  # ... and this between two looks whether a queue is idle
@@ -101,10 +102,12 @@ class Broker:
             subscription.wait_closed(deadline)
         self._dropper.stop()
         self._outbox.close()
-        for link in (self._publishing, self._consuming):
+        links = (self._publishing, self._consuming)
+        for link in links:
             link.begin_stop()
-        for link in (self._publishing, self._consuming):
-            link.stop()
+        deadline = time.monotonic() + _CLOSE_WAIT
+        for link in links:
+            link.finish_stop(deadline)
 
     # on the links' threads
 
@@ -278,7 +281,7 @@ class Broker:
             for ms in tiers:
                 delayed += yield from declared.declare_delay(channel, ms)
             ready = consumers = 0
-            for name in reversed(declared.consumed):
+            for name in declared.consumed:
                 answer = yield _passive(channel, name)
                 ready += answer.method.message_count
                 consumers = answer.method.consumer_count
@@ -310,7 +313,7 @@ class Broker:
                     if answer is None:
                         break
                     properties, body = answer
-                    message, _ = from_wire(properties, body, declared.queue)
+                    message = from_wire(properties, body, declared.queue).message
                     self._given_back.add(declared.name, message.id)
                     found.append(message)
             if found:

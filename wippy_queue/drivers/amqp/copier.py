@@ -19,7 +19,7 @@ Copied = Callable[[WippyQueueError | None], None]
 class Copier:
     """Publishes what a consumer gives back.
 
-    Thread safety: ``parcel`` from any thread; ``copy`` on the consuming link's thread, where ``done`` is called too.
+    Thread safety: ``parcel`` and ``able`` from any thread; the rest on the consuming link's thread, where ``done`` is called too.
     """
 
     def __init__(self, link: Link, outbox: Outbox, delays: Delays, room: int) -> None:
@@ -28,24 +28,35 @@ class Copier:
         self._delays = delays
         self._room = room
 
-    def parcel(self, route: str, message: Message, *, waiting: bool) -> Parcel:
+    @property
+    def able(self) -> bool:
+        """Whether messages can be published now."""
+        return self._outbox.able
+
+    def parcel(self, route: str, message: Message, *, waiting: bool, returns: int = 0) -> Parcel:
         """Return a message ready to be sent.
 
         Raises:
             Invalid: it has headers that cannot travel.
         """
         try:
-            properties, mandatory = to_wire(message, waiting=waiting, room=self._room)
+            properties, mandatory = to_wire(message, waiting=waiting, room=self._room, returns=returns)
         except UnicodeEncodeError as error:
             raise Invalid(f"message {message.id!r}: its id or headers hold what is no text: {error}") from error
         return Parcel(message.id, route, properties, message.body, mandatory)
 
-    def copy(self, declared: Declared, message: Message, delay: float, done: Copied) -> None:
-        """Publish a copy; ``done`` gets None once the broker has stored it."""
+    def retry(self, declared: Declared, message: Message, delay: float, done: Copied) -> None:
+        """Publish a copy that is tried again, at the tail; ``done`` gets None once the broker has stored it."""
         ms = tier(delay) if delay > 0 else 0
-        route = declared.delay_name(ms) if ms else declared.back
+        self._copy(declared, declared.delay_name(ms) if ms else declared.back, message, ms, 0, done)
+
+    def hand_back(self, declared: Declared, message: Message, done: Copied, *, returns: int = 0) -> None:
+        """Publish a copy that comes next, and does not look like one that came back from a crash."""
+        self._copy(declared, declared.due, message, 0, returns, done)
+
+    def _copy(self, declared: Declared, route: str, message: Message, ms: int, returns: int, done: Copied) -> None:
         try:
-            parcel = self.parcel(route, message, waiting=ms > 0)
+            parcel = self.parcel(route, message, waiting=ms > 0, returns=returns)
         except WippyQueueError as error:
             done(error)
             return

@@ -58,7 +58,7 @@ class Graveyard:
         def arrived(epoch: int, tag: int, _: bool, properties: BasicProperties, body: bytes) -> Receipt:
             current = self._declared.get(name, declared)
             message, reason = dropped_message(properties, body, current)
-            receipt = Receipt(tag, message.id)
+            receipt = Receipt(tag, message)
             if reason in {"expired", "maxlen"}:
                 self._dropper.put(
                     Drop(
@@ -93,7 +93,7 @@ class Graveyard:
             elif epoch == intake.epoch:
                 self._link.later(1.0, lambda: self._put_back(intake, epoch, receipt, declared, message))
 
-        self._copier.copy(declared, message, 0.0, copied)
+        self._copier.retry(declared, message, 0.0, copied)
 
     def holds(self, declared: Declared, timeout: float) -> bool:
         """Return whether dropped messages of the queue have not been handed over yet."""

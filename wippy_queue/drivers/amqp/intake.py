@@ -15,6 +15,7 @@ from pika.channel import Channel
 from wippy_queue.drivers.amqp.link import Link, Steps, drive
 from wippy_queue.drivers.amqp.trouble import channel_trouble
 from wippy_queue.errors import Unavailable, WippyQueueError
+from wippy_queue.message import Message
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +27,13 @@ _REMEMBERED: Final = 100_000
 class Receipt:
     """What a delivery is settled with."""
 
-    __slots__ = ("begun", "message_id", "tag")
+    __slots__ = ("begun", "message", "moving", "tag")
 
-    def __init__(self, tag: int, message_id: str) -> None:
+    def __init__(self, tag: int, message: Message) -> None:
         self.tag = tag
-        self.message_id = message_id
+        self.message = message
         self.begun = False
+        self.moving = False  # a copy of it is on its way, which takes its place
 
 
 class GivenBack:
@@ -109,6 +111,11 @@ class Intake:
         return self._epoch
 
     @property
+    def held(self) -> list[Receipt]:
+        """What is not settled, in the order of its delivery; the link's thread."""
+        return list(self._open.values())
+
+    @property
     def holds(self) -> int:
         """How many deliveries are not settled."""
         return len(self._open)
@@ -149,7 +156,8 @@ class Intake:
         yield self._qos(channel)
         epoch = self._epoch
         for number, queue in enumerate(self._queues):
-            tag = self._consumer_tag and (self._consumer_tag if number == 0 else f"{self._consumer_tag}.{number}")
+            last = number == len(self._queues) - 1
+            tag = self._consumer_tag and (self._consumer_tag if last else f"{self._consumer_tag}.{number}")
             yield lambda callback, queue=queue, tag=tag: channel.basic_consume(
                 queue,
                 lambda _, method, properties, body: self._message(epoch, method, properties, body),
@@ -200,7 +208,7 @@ class Intake:
     def sync(self, done: Callable[[WippyQueueError | None], None]) -> None:
         """Call ``done`` when the broker has seen what was settled so far, and we what it had delivered by then."""
         channel = self._channel
-        if channel is None or not channel.is_open or not self.attached:
+        if channel is None or not channel.is_open:
             done(Unavailable(f"{self._what}: the connection was lost"))
             return
         epoch = self._epoch
@@ -221,7 +229,7 @@ class Intake:
 
         def steps(channel: Channel) -> Steps[None]:
             for tag in tags:
-                yield lambda callback, tag=tag: channel.basic_cancel(tag, callback=callback)
+                yield lambda callback, tag=tag: _cancel(channel, tag, callback)
 
         if channel is None or not tags:
             done()
@@ -278,3 +286,9 @@ class Intake:
             _log.warning("a channel to RabbitMQ was lost; it is opened again", extra={"fields": fields})
             self._link.later(self._retry, lambda: self.open(connection))
             self._retry = min(_LAST_RETRY, self._retry * 2)
+
+
+def _cancel(channel: Channel, tag: str, callback: Callable[[Any], object]) -> None:
+    """End a consumer, and keep what is on its way: pika would reject that, so that it came again as after a crash."""
+    channel.basic_cancel(tag, callback=callback)
+    channel._cancelled.discard(tag)  # type: ignore[attr-defined]  # no public name; a test watches over it

@@ -26,13 +26,13 @@ _T = TypeVar("_T")
 Steps = Generator[Callable[..., object], Any, _T]
 Done = Callable[[Any, WippyQueueError | None], None]  # the result, or an error
 
-_CLOSE_WAIT: Final = 2.0  # seconds that the broker has to answer to the close of a connection
+_ABORT_WAIT: Final = 1.0  # seconds for the thread to let go of a connection
 
 
 class Link:
     """A connection that comes back; everything of pika happens on its thread.
 
-    Thread safety: ``start``, ``wait_up``, ``request``, ``call``, ``stop`` from any thread; ``perform``, ``use``,
+    Thread safety: ``start``, ``wait_up``, ``request``, ``call`` and the stops from any thread; ``perform``, ``use``,
     ``later`` and ``settled`` on the link's own thread, as are the callbacks.
     """
 
@@ -75,12 +75,12 @@ class Link:
             self._changed.notify_all()
         self.call(self._close)
 
-    def stop(self) -> None:
-        """Close the connection and end the thread, within a few seconds whatever the broker does."""
-        self.begin_stop()
-        self._thread.join(_CLOSE_WAIT)
-        self.call(self._loop.stop)
-        self._thread.join(_CLOSE_WAIT)
+    def finish_stop(self, deadline: float) -> None:
+        """Wait for the end of the thread; from ``deadline`` (monotonic seconds) on, the broker is not waited for."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self.call(self._abort)
+            self._thread.join(_ABORT_WAIT)
 
     def wait_up(self, timeout: float) -> None:
         """Wait until the connection is open.
@@ -278,6 +278,17 @@ class Link:
             self._loop.stop()
         elif not connection.is_closing:
             self._abandon(connection)
+
+    def _abort(self) -> None:
+        """The broker does not answer to the close: let go of the socket."""
+        try:
+            if self._connection is not None:
+                # What pika itself does then; it has no public name.
+                self._connection._adapter_disconnect_stream()  # type: ignore[attr-defined]
+                return
+        except Exception:
+            _log.debug("a connection could not be aborted", exc_info=True)
+        self._loop.stop()
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         reason = frame.method.reason

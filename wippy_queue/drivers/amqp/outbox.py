@@ -104,6 +104,11 @@ class Outbox:
         if batch.abandoned:
             raise self._late(parcels)
 
+    @property
+    def able(self) -> bool:
+        """Whether the broker takes messages now."""
+        return self._link.why_down() is None and self._link.blocked is None
+
     def _late(self, parcels: Sequence[Parcel]) -> WippyQueueError:
         unknown = sum(parcel.fate == "sent" for parcel in parcels)
         outcome = (

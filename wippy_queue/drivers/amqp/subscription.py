@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _DEAF_AFTER: Final = 15.0  # seconds without a channel; then the consumer fails, and says why
 _CLOSE_WAIT: Final = 3.0  # seconds for the broker to take the last settles
-_CANCEL_WAIT: Final = 2.0
+_CANCEL_WAIT: Final = 1.0
 
 
 class AmqpSubscription:
@@ -64,6 +64,7 @@ class AmqpSubscription:
         self._cancelled = False
         self._closed = False
         self._done = False  # closed, and everything that was to be settled is
+        self._quiet = threading.Event()  # cancelled, and no more deliveries will come
         # the link's thread alone:
         self._copying = 0  # copies on their way
         self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
@@ -75,7 +76,7 @@ class AmqpSubscription:
             declared.consumed,
             window=window,
             # Two queues on one channel have one window together; quorum queues know no such thing.
-            shared_window=declared.due is not None and declared.options.queue_type == "classic",
+            shared_window=declared.options.queue_type == "classic",
             prepare=declared.declare,
             on_message=self._arrived,
             on_change=self._changed,
@@ -100,36 +101,68 @@ class AmqpSubscription:
 
     def _arrived(self, epoch: int, tag: int, redelivered: bool, properties: BasicProperties, body: bytes) -> Receipt:
         """A message was delivered. The link's thread."""
-        message, returned = from_wire(properties, body, self.declared.queue)
-        receipt = Receipt(tag, message.id)
-        if redelivered or returned:
-            crashes = self._crashes(message.id, redelivered, returned)
-            message = attrs.evolve(message, attempts=message.attempts + crashes)
-        delivery = Delivery(message, receipt, epoch)
-        if message.expires_at is not None and message.expires_at <= time.time():
-            self._dropper.put(
-                Drop(
-                    self.declared.queue,
-                    message,
-                    "expired",
-                    lambda: epoch == self.intake.epoch,
-                    lambda: self._link.call(lambda: self._forget(delivery)),
-                )
-            )
-        else:
-            self._inbox.put(delivery)
+        arrival = from_wire(properties, body, self.declared.queue)
+        message, returns = arrival.message, arrival.returns
+        name = self.declared.name
+        if arrival.counted:
+            returns += max(0, arrival.counted - self._given_back.count(name, message.id))
+        elif redelivered and not self._given_back.forget(name, message.id):
+            # It was in the hands of a connection that was lost. The broker remembers that it was, not how often, so a
+            # copy that counts takes its place; or else a message that kills its process would do so for ever.
+            receipt = Receipt(tag, message)
+            receipt.moving = True
+            self._copying += 1
+            self._link.later(0.0, lambda: self._count(epoch, receipt, returns + 1))
+            return receipt
+        if returns:
+            message = attrs.evolve(message, attempts=self._attempts(message, returns))
+        receipt = Receipt(tag, message)
+        self._hand_out(Delivery(message, receipt, epoch))
         return receipt
 
-    def _crashes(self, message_id: str, redelivered: bool, returned: int) -> int:
-        """Return how often the message came back from somebody who did not say that it was no attempt.
+    def _attempts(self, message: Message, returns: int) -> int:
+        """Return the attempts of a message that has come back from lost connections.
 
-        A classic queue says that it did, a quorum queue how often. What others handed back counts too: more than there
-        were, never fewer.
+        Whether its handler had begun there, nobody knows; so it counts. Once alone is no reason to give a message up.
         """
-        name = self.declared.name
-        if returned:
-            return max(0, returned - self._given_back.count(name, message_id))
-        return int(redelivered and not self._given_back.forget(name, message_id))
+        attempts = message.attempts + returns
+        limit = self.declared.max_attempts
+        return message.attempts if returns == 1 and message.attempts < limit <= attempts else attempts
+
+    def _count(self, epoch: int, receipt: Receipt, returns: int) -> None:
+        """Put a copy that knows how often it came back in the place of a message. The link's thread."""
+        message = receipt.message
+
+        def copied(error: WippyQueueError | None) -> None:
+            self._copying -= 1
+            if epoch == self.intake.epoch and error is None:
+                self.intake.settle([receipt], [])
+                self._on_settled(True)
+            elif epoch == self.intake.epoch:  # better uncounted than never
+                receipt.moving = False
+                receipt.message = attrs.evolve(message, attempts=self._attempts(message, returns))
+                self._hand_out(Delivery(receipt.message, receipt, epoch))
+            self._close_if_done()
+
+        if epoch == self.intake.epoch and self._copier.able:
+            self._copier.hand_back(self.declared, message, copied, returns=returns)
+        else:
+            copied(Unavailable("nothing can be published now"))
+
+    def _hand_out(self, delivery: Delivery) -> None:
+        message, epoch = delivery.message, delivery.epoch
+        if message.expires_at is None or message.expires_at > time.time():
+            self._inbox.put(delivery)
+            return
+        self._dropper.put(
+            Drop(
+                self.declared.queue,
+                message,
+                "expired",
+                lambda: epoch == self.intake.epoch,
+                lambda: self._link.call(lambda: self._forget(delivery)),
+            )
+        )
 
     def _forget(self, delivery: Delivery) -> None:
         if delivery.epoch == self.intake.epoch:
@@ -198,11 +231,12 @@ class AmqpSubscription:
             elif settlement.action == "ack":
                 acked.append(delivery.receipt)
                 sent.append(settlement)
-            elif settlement.action == "release" and not self.declared.pushes_out:
+            elif settlement.action == "release" and not self._copier.able:
                 self._given_back.add(self.declared.name, delivery.message.id)
                 returned.append(delivery.receipt)
                 sent.append(settlement)
             else:
+                delivery.receipt.moving = True
                 self._copying += 1
                 self._copy(settlement)
         self._send(acked, returned, sent)
@@ -256,7 +290,10 @@ class AmqpSubscription:
             else:
                 self._link.later(1.0, lambda: self._copy(settlement))
 
-        self._copier.copy(self.declared, message, settlement.delay, copied)
+        if settlement.action == "release":
+            self._copier.hand_back(self.declared, message, copied)
+        else:
+            self._copier.retry(self.declared, message, settlement.delay, copied)
 
     def _too_late(self, cause: Exception | None = None) -> Conflict:
         reason = "" if cause is None else f": {cause}"
@@ -272,7 +309,7 @@ class AmqpSubscription:
     def _lost(self, receipts: Iterable[Receipt], error: WippyQueueError) -> None:
         for receipt in receipts:
             if not receipt.begun:
-                self._given_back.add(self.declared.name, receipt.message_id)
+                self._given_back.add(self.declared.name, receipt.message.id)
         if not self._syncing:
             unseen, self._unseen = self._unseen, []
             tell(unseen, self._too_late(error))
@@ -281,13 +318,9 @@ class AmqpSubscription:
     # the end
 
     def cancel(self) -> list[Delivery]:
-        with self._state:
-            first, self._cancelled = not self._cancelled, True
-        if first:
-            quiet = threading.Event()
-            self._link.call(lambda: self.intake.cancel(quiet.set))
-            if self._link.why_down() is None:
-                quiet.wait(_CANCEL_WAIT)
+        quiet = self._begin_cancel()
+        if self._link.why_down() is None:
+            quiet.wait(_CANCEL_WAIT)
         waiting: list[Delivery] = []
         while True:
             try:
@@ -299,13 +332,22 @@ class AmqpSubscription:
         self._inbox.put(None)
         return waiting
 
+    def _begin_cancel(self) -> threading.Event:
+        """Ask for no more deliveries; the event tells that none will come."""
+        with self._state:
+            first, self._cancelled = not self._cancelled, True
+        if first:
+            self._link.call(lambda: self.intake.cancel(self._quiet.set))
+            self._inbox.put(None)
+        return self._quiet
+
     def close(self) -> None:
         self.begin_close()
         self.wait_closed(time.monotonic() + _CLOSE_WAIT)
 
     def begin_close(self) -> None:
         """Settle no more than was asked for, then close."""
-        self.cancel()
+        self._begin_cancel()
         with self._state:
             if self._closed:
                 return
@@ -324,7 +366,25 @@ class AmqpSubscription:
     def _close(self) -> None:
         self._flush()
         self._closing = True
+        if self._copier.able:
+            for receipt in self.intake.held:
+                if not receipt.begun and not receipt.moving:
+                    self._hand_back(receipt)
         self._close_if_done()
+
+    def _hand_back(self, receipt: Receipt) -> None:
+        """Nobody has settled this, and no handler has begun it."""
+        receipt.moving = True
+        self._copying += 1
+        epoch = self.intake.epoch
+
+        def copied(error: WippyQueueError | None) -> None:
+            self._copying -= 1
+            if error is None and epoch == self.intake.epoch:
+                self.intake.settle([receipt], [])
+            self._close_if_done()
+
+        self._copier.hand_back(self.declared, receipt.message, copied)
 
     def _close_if_done(self) -> None:
         if self._closing and not self._copying and not self._syncing and not self._unseen:
@@ -350,9 +410,9 @@ def tell(settlements: Iterable[Settlement], error: Exception | None) -> None:
 
 def dropped_message(properties: BasicProperties, body: bytes, declared: Declared) -> tuple[Message, str]:
     """Return a message that the broker has dropped, and why it says so."""
-    message, returned = from_wire(properties, body, declared.queue)
+    message, returns, counted = from_wire(properties, body, declared.queue)
     deaths = (properties.headers or {}).get("x-death")
     reason = ""
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         reason = str(deaths[0].get("reason", ""))
-    return attrs.evolve(message, attempts=message.attempts + returned), reason
+    return attrs.evolve(message, attempts=message.attempts + returns + counted), reason

@@ -1,8 +1,9 @@
 """Which queues there are at the broker for one queue of ours, and what they are declared with.
 
 ``tasks``           the queue itself
-``tasks.due``       only where ``max_length`` is set: what was accepted once and comes back, whatever the limit says
-``tasks.delay.500`` what waits for half a second, then goes to ``tasks`` (or to ``tasks.due``); it vanishes by itself
+``tasks.due``       consumed beside it, before it: what was handed back, whatever the limit of ``tasks`` says
+``tasks.delay.500`` what waits for half a second, then goes to ``tasks`` (to ``tasks.due`` where ``max_length`` is set, for
+                    what expires into a full queue is lost); it vanishes by itself
 ``tasks.dropped``   what has expired or was pushed out, on its way to the flow; there once something can be dropped
 """
 
@@ -68,18 +69,18 @@ class Declared:
         return self.queue.name
 
     @property
-    def due(self) -> str | None:
-        """The queue for what comes back, where the queue itself may be full."""
-        return f"{self.name}.due" if self.options.max_length else None
+    def due(self) -> str:
+        """The queue for what was handed back: it is consumed first, has no limit, and is empty most of the time."""
+        return f"{self.name}.due"
 
     @property
     def back(self) -> str:
-        """Where copies go that must be admitted."""
-        return self.due or self.name
+        """Where messages go that are tried again: to the tail, where that is certain to admit them."""
+        return self.due if self.options.max_length else self.name
 
     @property
     def consumed(self) -> tuple[str, ...]:
-        return (self.name,) if self.due is None else (self.name, self.due)
+        return (self.due, self.name)
 
     @property
     def dropped(self) -> str:
@@ -87,13 +88,19 @@ class Declared:
 
     @property
     def pushes_out(self) -> bool:
-        """Whether the broker makes room by itself; also for what is handed back."""
+        """Whether the broker makes room by itself."""
         return bool(self.options.max_length) and self.options.overflow == "drop_oldest"
 
     @property
     def drops(self) -> bool:
         """Whether messages may be dropped although nobody gave them a time to live."""
         return self.message_ttl is not None or self.pushes_out
+
+    @property
+    def max_attempts(self) -> float:
+        """After how many attempts the flow gives a message up."""
+        queue = self.queue
+        return queue.dead_letter.max_attempts if queue.dead_letter else queue.retry.max_attempts or math.inf
 
     def arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = self._common()
@@ -119,8 +126,7 @@ class Declared:
     def declare(self, channel: Channel) -> Steps[None]:
         """Declare the queue and what belongs to it."""
         yield self._declaration(channel, self.name, self.arguments(), passive=self.as_it_is)
-        if self.due is not None:
-            yield self._declaration(channel, self.due, self._common())
+        yield self._declaration(channel, self.due, self._common())
 
     def declare_dropped(self, channel: Channel) -> Steps[None]:
         yield self._declaration(channel, self.dropped, {"x-queue-type": "classic"})

@@ -8,7 +8,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from pika import BasicProperties
@@ -84,13 +84,14 @@ class Acting:
 _PLAIN: Final = Acting({})
 
 
-def to_wire(message: Message, *, waiting: bool, room: int) -> tuple[BasicProperties, bool]:
+def to_wire(message: Message, *, waiting: bool, room: int, returns: int = 0) -> tuple[BasicProperties, bool]:
     """Return the properties that a message travels with, and whether it must not vanish where no queue is.
 
     Args:
         message: what to publish; ``expires_at`` says when it expires.
         waiting: it goes to a delay queue, where an expiration of its own would end the wait too early.
         room: bytes that the properties may take.
+        returns: how often it came back from a lost connection; see `Arrival`.
 
     Raises:
         Invalid: headers that cannot travel.
@@ -104,6 +105,8 @@ def to_wire(message: Message, *, waiting: bool, room: int) -> tuple[BasicPropert
         expires_at = now + acting.expiration / 1000
     if expires_at is not None:
         meta["expires_at"] = expires_at
+    if returns:
+        meta["returns"] = returns
     short_id = _is_short(message.id)
     if not short_id:
         meta["id"] = message.id
@@ -160,10 +163,19 @@ def _split(headers: Mapping[str, HeaderValue], table: dict[str, Any]) -> dict[st
     return awkward
 
 
-def from_wire(properties: BasicProperties, body: bytes, queue: Queue) -> tuple[Message, int]:
-    """Return the message, and how often RabbitMQ says that it has come back (quorum queues alone)."""
+class Arrival(NamedTuple):
+    """What has come."""
+
+    message: Message
+    returns: int  # how often it came back from a lost connection, whether or not its handler had begun
+    counted: int  # how often RabbitMQ says that this copy has come back; quorum queues alone
+
+
+def from_wire(properties: BasicProperties, body: bytes, queue: Queue) -> Arrival:
+    """Return the message in what RabbitMQ has delivered."""
     table: Mapping[Any, Any] = properties.headers or {}
-    returned = table.get(_DELIVERY_COUNT)
+    counted = table.get(_DELIVERY_COUNT)
+    returns = 0
     try:
         meta = msgspec.json.decode(table[META])
         message = Message(
@@ -176,9 +188,10 @@ def from_wire(properties: BasicProperties, body: bytes, queue: Queue) -> tuple[M
             priority=int(meta.get("priority", 0)),
             expires_at=float(meta["expires_at"]) if "expires_at" in meta else None,
         )
+        returns = int(meta.get("returns", 0))
     except (KeyError, TypeError, ValueError, AttributeError):
         message = _foreign(properties, table, body, queue)
-    return message, int(returned) if isinstance(returned, int) else 0
+    return Arrival(message, returns, int(counted) if isinstance(counted, int) else 0)
 
 
 def _headers(table: Mapping[Any, Any]) -> dict[str, HeaderValue]:

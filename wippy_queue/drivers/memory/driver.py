@@ -10,7 +10,7 @@ from typing import Final
 
 from wippy_queue.clock import Clock
 from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
-from wippy_queue.errors import NotFound, Unavailable
+from wippy_queue.errors import NotFound, Problem, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -55,6 +55,9 @@ class MemoryDriver:
                 self._queues[queue.name] = MemoryQueue(self, queue)
             else:
                 known.redeclare(queue)
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        return []
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         if not self._running:

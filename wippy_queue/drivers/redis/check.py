@@ -6,8 +6,6 @@ import logging
 import time
 from typing import Final
 
-from wippy_queue.drivers.redis.connecting import Servers
-from wippy_queue.drivers.redis.line import Reply
 from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.transport import Transport
 from wippy_queue.drivers.redis.trouble import Trouble
@@ -20,13 +18,13 @@ _log = logging.getLogger(__name__)
 _OLDEST: Final = (7, 0)  # the first whose scripts may say what they do when the memory is full
 
 
-def check(transport: Transport, driver_id: EntryId, config: RedisConfig, servers: Servers) -> None:
+def check(transport: Transport, driver_id: EntryId, config: RedisConfig) -> None:
     """Ask the server once. Raises Unavailable, PermissionDenied or Invalid, which name the driver and the server."""
     where = f"driver {driver_id}: Redis at {_address(config)}"
     deadline = time.monotonic() + config.connection_timeout
     try:
-        server = _fields(transport.command("INFO", "server", deadline=deadline))
-        memory = _fields(transport.command("INFO", "memory", deadline=deadline))
+        transport.command("PING", deadline=deadline)
+        server, memory = _info(transport, "server", deadline), _info(transport, "memory", deadline)
     except Trouble as error:
         raise Unavailable(f"{where} cannot be reached: {error}") from None
     except PermissionDenied as error:
@@ -44,7 +42,15 @@ def check(transport: Transport, driver_id: EntryId, config: RedisConfig, servers
         )
 
 
-def _fields(reply: Reply) -> dict[str, str]:
+def _info(transport: Transport, section: str, deadline: float) -> dict[str, str]:
+    try:
+        reply = transport.command("INFO", section, deadline=deadline)
+    except PermissionDenied as error:
+        fields = {"error": str(error)}
+        _log.warning(
+            "Redis does not say its version and maxmemory-policy; see that it is noeviction", extra={"fields": fields}
+        )
+        return {}
     lines = reply.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 

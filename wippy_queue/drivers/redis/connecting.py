@@ -48,12 +48,15 @@ class Servers(Protocol):
 def servers(driver_id: EntryId, config: RedisConfig) -> Servers:
     """Return the servers of the configuration; nothing is connected yet. Raises Invalid."""
     try:
-        options = _options(config)
+        options = {"client_name": f"wippy_queue:{driver_id}", **_options(config)}
         if config.cluster:
             return _Cluster(config, options)
         if config.sentinel is not None:
-            return _One(_sentinel_pool(config, config.sentinel, options))
-        return _One(ConnectionPool(**options))
+            one = _One(_sentinel_pool(config, config.sentinel, options))
+        else:
+            one = _One(ConnectionPool(**options))
+        one.connect(_ANY)  # made, not connected: an option of the url that there is not shows now
+        return one
     except (ValueError, TypeError) as error:
         raise Invalid(f"driver {driver_id}: `url` cannot be used: {error}") from None
 

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import Final
 
-from wippy_queue.drivers.redis.subscription import Batch, RedisSubscription
+from wippy_queue.drivers.redis.leases import Batch
+from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.drivers.redis.transport import Transport
 from wippy_queue.drivers.redis.trouble import Trouble
 

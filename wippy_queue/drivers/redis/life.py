@@ -74,7 +74,7 @@ class Life:
     def start(self) -> None:
         """Check the server, and begin. Raises Unavailable, PermissionDenied or Invalid."""
         try:
-            check.check(self._publishing, self._id, self._config, self._servers)
+            check.check(self._publishing, self._id, self._config)
         except BaseException:
             self._close_connections()
             raise
@@ -90,16 +90,21 @@ class Life:
         for subscription in self._subscriptions:
             subscription.close_by(deadline)
         self._listener.about_to_stop()
-        if not self._publishing.troubled:
-            try:  # the listener hears of it
-                self._publishing.command("PUBLISH", self._inbox, b"", deadline=time.monotonic() + _GOODBYE)
-            except (Trouble, WippyQueueError):
-                pass
+        if self._publishing.troubled or self._consuming.troubled:
+            self._close_connections()  # the threads may wait for an answer that never comes
+        else:
+            self._wake_listener()
         self._listener.stop()
         self._dropper.stop()
         self._close_connections()
         self._keeper.stop()
         self._flusher.stop()
+
+    def _wake_listener(self) -> None:
+        try:
+            self._publishing.command("PUBLISH", self._inbox, b"", deadline=time.monotonic() + _GOODBYE)
+        except (Trouble, WippyQueueError):
+            pass  # it looks by itself
 
     def _close_connections(self) -> None:
         self._publishing.close()

@@ -111,8 +111,16 @@ class Line:
 
     def _follow(self, call: _Call, deadline: float) -> None:
         patience = max(_LEAST_PATIENCE, deadline - time.monotonic())
-        if call.wake.acquire(timeout=patience):
-            return
+        try:
+            if call.wake.acquire(timeout=patience):
+                return
+        except BaseException:  # Ctrl-C in the main thread: others must not wait for it to lead
+            with self._lock:
+                if call in self._waiting:
+                    self._waiting.remove(call)
+                if call.lead:
+                    self._hand_on()
+            raise
         with self._lock:
             if call.lead or call.done:
                 return
@@ -122,10 +130,9 @@ class Line:
             call.error = Trouble("Redis does not answer in time", unknown=unknown)
 
     def _lead(self, call: _Call, deadline: float) -> None:
-        """Send everything that waits, ``call`` among it, and let somebody else lead then."""
+        """Send everything that waits, ``call`` at its head, and let somebody else lead then."""
         with self._lock:
-            batch = [call, *(other for other in self._waiting if other is not call)][:_BATCH]
-            self._waiting = [other for other in self._waiting if other not in batch]
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
         error: Exception | None = None
         replies: list[Reply] = []
         try:
@@ -145,14 +152,17 @@ class Line:
                     else:
                         one.error = one.error or error
                     one.done = True
-                if self._waiting:
-                    self._waiting[0].lead = True
-                    self._waiting[0].wake.release()
-                else:
-                    self._busy = False
+                self._hand_on()
             for one in batch:
-                if one is not call and not one.lead:
+                if one is not call:
                     one.wake.release()
+
+    def _hand_on(self) -> None:
+        """Let the next one lead. Caller holds the lock."""
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._waiting[0].lead = True
+            self._waiting[0].wake.release()
 
     def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         now = time.monotonic()

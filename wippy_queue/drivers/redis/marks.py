@@ -8,11 +8,13 @@ arrives although the process is killed.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final
 
 from redis import exceptions
 
 from wippy_queue.drivers.redis.connecting import Servers
+
+_SEND: Final = 0.05  # seconds that a worker may wait for the kernel to take a mark; it has room for thousands
 
 
 class MarkLine:
@@ -52,6 +54,7 @@ class MarkLine:
         connection = self._servers.connect(place)
         connection.connect()
         connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
+        connection._get_socket().settimeout(_SEND)  # the library has no public way to say it after connecting
         with self._lock:
             if self._closed or place in self._connections:
                 connection.disconnect()

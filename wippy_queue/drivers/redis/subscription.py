@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Final, Protocol
 
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.redis import scripts, wire
+from wippy_queue.drivers.redis.leases import Batch, Owner, Receipt, settle_request, tell
 from wippy_queue.drivers.redis.line import Reply
 from wippy_queue.drivers.redis.marks import MarkLine, pack
 from wippy_queue.drivers.redis.transport import Request, Transport
@@ -27,54 +27,6 @@ _QUICK: Final = 0.25  # seconds that a claim is given at least
 _CLOSE: Final = 5.0  # seconds that a close may take
 _CLOSE_IN_TROUBLE: Final = 1.0  # the same when the server does not answer
 _FIELDS: Final = 4  # of a message in the answer to a claim
-
-
-class Owner:
-    """A stretch of time in which the leases were ours without a gap; its token is unknown to anybody else."""
-
-    __slots__ = ("alive", "claims", "entered", "flushes", "held_key", "lease", "strays", "token", "until")
-
-    def __init__(self, base: bytes, lease: float) -> None:
-        self.token = secrets.token_hex(12).encode()
-        self.held_key = base + b"held:" + self.token
-        self.lease = lease
-        self.alive = True  # False: lost, or closed
-        self.entered = False  # the server knows it
-        self.strays = False  # it may hold what a claim brought whose answer never came
-        self.claims = 0  # claims and flushes are numbered, so that one that comes late, or twice, is not done again
-        self.flushes = 0
-        self.until = time.monotonic() + lease  # the lease holds until then at least
-
-    def extended(self, asked: float) -> None:
-        self.entered = True
-        self.until = max(self.until, asked + self.lease)
-
-
-class Receipt:
-    """What the driver needs to know of a delivery."""
-
-    __slots__ = ("begun", "id", "owner", "place")
-
-    def __init__(self, owner: Owner, message_id: bytes, place: int) -> None:
-        self.owner = owner
-        self.id = message_id
-        self.place = place
-        self.begun = False
-
-    def mark(self) -> bytes:
-        """Return the place that says that its handler has begun."""
-        return b"%d.5" % self.place if self.place >= 0 else b"-%d.5" % (-self.place - 1)
-
-
-class Batch:
-    """Settlements that are being sent."""
-
-    __slots__ = ("owner", "request", "settlements")
-
-    def __init__(self, owner: Owner, settlements: list[Settlement], request: Request) -> None:
-        self.owner = owner
-        self.settlements = settlements
-        self.request = request
 
 
 class Helpers(Protocol):
@@ -146,14 +98,8 @@ class RedisSubscription:
             if time.monotonic() >= deadline:
                 break
             self._signal.wait(seen, max(0.0, wait))
-            if self._woken_in_vain(seen):
-                self._helpers.tend(self.queue)
         self._hungry = False
         return []
-
-    def _woken_in_vain(self, seen: int) -> bool:
-        """Whether a wake-up came together with the end, and is for somebody else now."""
-        return self._cancelled and self._signal.count - seen > 1
 
     def _claim(self, room: int, wait: float) -> tuple[list[Delivery], float | None]:
         """Return deliveries, or none and when to look again, in seconds."""
@@ -253,39 +199,8 @@ class RedisSubscription:
                 marks = [receipt for receipt in self._marking if receipt not in settled and receipt.owner is owner]
                 self._marking = []
                 owner.flushes += 1
-                self._sending = Batch(owner, batch, self._request(owner, batch, marks))
+                self._sending = Batch(owner, batch, settle_request(self.queue.base, owner, batch, marks))
             return self._sending
-
-    def _request(self, owner: Owner, batch: Sequence[Settlement], marks: Sequence[Receipt]) -> Request:
-        acked, released, requeued = [], [], []
-        for settlement in batch:
-            message_id: bytes = settlement.delivery.receipt.id
-            if settlement.action == "ack":
-                acked.append(message_id)
-            elif settlement.action == "release":
-                released.append(message_id)
-            else:
-                message = settlement.message or settlement.delivery.message
-                expires = wire.expiry(message, None)
-                meta = wire.encode_meta(message, expires)
-                requeued.append((message_id, wire.milliseconds(settlement.delay), expires, meta))
-        counts = (len(marks), len(acked), len(released), len(requeued))
-        begun = [part for receipt in marks for part in (receipt.mark(), receipt.id)]
-        again = [part for one in requeued for part in one]
-        return Request(
-            "settle",
-            self.queue.base,
-            (
-                owner.token,
-                owner.flushes,
-                wire.milliseconds(self._lease),
-                *counts,
-                *begun,
-                *acked,
-                *released,
-                *again,
-            ),
-        )
 
     def flushed(self, batch: Batch, asked: float, answer: Reply) -> bool:
         """Take the answer to a batch; return whether there is more to send, or the same again. The flusher only."""
@@ -385,6 +300,7 @@ class RedisSubscription:
     def cancel(self) -> list[Delivery]:
         self._cancelled = True
         self._signal.set()
+        self._helpers.tend(self.queue)  # a wake-up that came at the same time is for somebody else now
         return []
 
     def close(self) -> None:
@@ -416,20 +332,15 @@ class RedisSubscription:
         self._on_close(self)
 
     def _leave(self, owner: Owner, deadline: float) -> Exception | None:
-        if self._transport.troubled:
-            deadline = min(deadline, time.monotonic() + _CLOSE_IN_TROUBLE)
+        request = Request("leave", self.queue.base, (owner.token,))
         try:
-            self._transport.persist(Request("leave", self.queue.base, (owner.token,)), deadline, "close")
+            try:
+                self._transport.attempt(request, deadline)
+            except Trouble:
+                soon = min(deadline, time.monotonic() + _CLOSE_IN_TROUBLE)
+                self._transport.persist(request, soon, "close")
         except WippyQueueError as error:
             fields = {"queue": self.queue.queue.id, "lease": self._lease, "error": str(error)}
             _log.warning("a consumer could not tell Redis that it leaves", extra={"fields": fields})
             return error
         return None
-
-
-def tell(settlements: Sequence[Settlement], error: Exception | None) -> None:
-    for settlement in settlements:
-        try:
-            settlement.finish(error)
-        except Exception:
-            _log.exception("the callback of a settlement failed")

@@ -139,7 +139,11 @@ class Transport:
 
     def command(self, *command: Argument, deadline: float) -> Reply:
         """Send a plain command once, to any server. Raises Trouble or a WippyQueueError."""
-        (reply,) = self._line_at(self._servers.anywhere()).run([command], deadline)
+        try:
+            line = self._line_at(self._servers.anywhere())
+        except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
+            raise trouble.of_connection(error, unknown=False) from error
+        (reply,) = line.run([command], deadline)
         if isinstance(reply, Exception):
             raise trouble.of_reply(reply)
         return reply

@@ -77,8 +77,7 @@ def open_database(file: str, durability: str) -> sqlite3.Connection:
         Unavailable: it cannot be reached now (folder, rights, disk, another process).
         Invalid: it never can be (no database, a newer version's).
     """
-    if file == ":memory:" or file.startswith("file:"):
-        raise Invalid(f"file: expected the path of a database file, found {file!r}; in memory is queue.driver.memory")
+    check_name(file)
     try:
         connection = connect(file)
         try:
@@ -89,6 +88,11 @@ def open_database(file: str, durability: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise explain(error, file) from error
     return connection
+
+
+def check_name(file: str) -> None:
+    if file == ":memory:" or file.startswith("file:"):
+        raise Invalid(f"file: expected the path of a database file, found {file!r}; in memory is queue.driver.memory")
 
 
 def connect(file: str) -> sqlite3.Connection:
@@ -104,15 +108,7 @@ def _prepare(connection: sqlite3.Connection, file: str, durability: str) -> None
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found > SCHEMA_VERSION:
-            raise Invalid(
-                f"{file}: written by a newer wippy_queue (schema {found}, this version knows {SCHEMA_VERSION});"
-                " upgrade this installation or use another file"
-            )
-        if found == 0:
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise Invalid(f"{file}: is a database of another program; use a file of its own for the queues")
+        if not check_schema(connection, file):
             for statement in _SCHEMA:
                 connection.execute(statement)
         connection.execute("COMMIT")
@@ -120,6 +116,19 @@ def _prepare(connection: sqlite3.Connection, file: str, durability: str) -> None
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def check_schema(connection: sqlite3.Connection, file: str) -> bool:
+    """Return whether the tables are there. Raises Invalid where the file belongs to somebody else."""
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > SCHEMA_VERSION:
+        raise Invalid(
+            f"{file}: written by a newer wippy_queue (schema {found}, this version knows {SCHEMA_VERSION});"
+            " upgrade this installation or use another file"
+        )
+    if found == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise Invalid(f"{file}: is a database of another program; use a file of its own for the queues")
+    return found != 0
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> str:

@@ -16,9 +16,10 @@ from wippy_queue.drivers.sqlite.dropper import HOLD, Dropper
 from wippy_queue.drivers.sqlite.keeper import Keeper
 from wippy_queue.drivers.sqlite.options import SqliteConfig
 from wippy_queue.drivers.sqlite.subscription import SqliteSubscription
+from wippy_queue.drivers.sqlite.verify import verify
 from wippy_queue.drivers.sqlite.waiting import LocalQueue, Watch
 from wippy_queue.drivers.sqlite.writer import Writer
-from wippy_queue.errors import Conflict, NotFound, QueueFull, Unavailable
+from wippy_queue.errors import Conflict, NotFound, Problem, QueueFull, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -61,6 +62,10 @@ class SqliteDriver:
             opened = self._open
         if opened is not None:
             opened.declare(queue)
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        verify(self._config.file)
+        return []
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         opened = self._opened()

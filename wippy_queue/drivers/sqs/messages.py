@@ -36,7 +36,6 @@ class Received:
     message: Message
     due: float | None  # Unix seconds; a delay that is longer than SQS keeps one
     sent: float  # Unix seconds; when this copy was sent
-    group: str | None  # of a FIFO queue
 
 
 def to_entry(message: Message, due: float | None = None) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def from_received(raw: Mapping[str, Any]) -> Received:
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         message = _foreign(raw, attributes, sent, before, group)
-    return Received(message=message, due=due, sent=sent, group=group)
+    return Received(message=message, due=due, sent=sent)
 
 
 def _body_of(message: Message) -> tuple[str, str]:

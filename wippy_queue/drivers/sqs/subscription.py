@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -15,7 +16,7 @@ import attrs
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.sqs import messages
 from wippy_queue.drivers.sqs.batches import BATCH, Item
-from wippy_queue.drivers.sqs.holding import Inbox, Lease
+from wippy_queue.drivers.sqs.lease import Lease
 from wippy_queue.drivers.sqs.options import LONGEST_VISIBILITY
 from wippy_queue.drivers.sqs.pool import Pool
 from wippy_queue.drivers.sqs.queue import SqsQueue, delete_item, hide_item, send_item
@@ -25,6 +26,7 @@ from wippy_queue.message import Message
 _log = logging.getLogger(__name__)
 
 _POLLS: Final = 3  # under way for one subscription at most, while the queue gives all that is asked for
+_FIFO_POLLS: Final = 8  # the same, where each brings one message
 _CROWDED_WAIT: Final = 1.0  # seconds of a long poll while other queues wait for a thread
 _LEAST_PAUSE: Final = 0.2  # seconds between polls that bring nothing: some endpoints do not wait as they are asked to
 _LONGEST_PAUSE: Final = 5.0  # seconds between polls that fail
@@ -55,9 +57,12 @@ class SqsSubscription:
         self._calls = calls
         self._on_close = on_close
         self._visibility = float(queue.visibility)
+        # Of a FIFO group one message is out at a time: with more of them, what follows a failed one would have to go
+        # back, and each time that is a receive that counts as an attempt.
+        self._batch, self._most_polls = (1, _FIFO_POLLS) if queue.fifo else (BATCH, _POLLS)
         self._changed = threading.Condition()  # guards everything below
         self._held: set[Lease] = set()  # what is in the inbox, with the consumer, or being settled
-        self._inbox = Inbox()
+        self._inbox: deque[Delivery] = deque()
         self._wanted = 0  # what the receive that waits now asks for
         self._asked = 0  # what the polls under way may bring
         self._polling = 0
@@ -79,8 +84,8 @@ class SqsSubscription:
                     if self._deaf is not None:
                         deaf, self._deaf = self._deaf, None
                         raise deaf
-                    if taken := self._inbox.take(limit):
-                        return taken
+                    if self._inbox:
+                        return [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
                     self._wanted = limit
                     self._poll()
                     left = deadline - time.monotonic()
@@ -93,11 +98,11 @@ class SqsSubscription:
 
     def _poll(self, pause: float = 0.0) -> None:
         """Ask for what is wanted and has room, unless that is asked for already. Caller holds the lock."""
-        while self._polling < (_POLLS if self._plenty else 1):
+        while self._polling < (self._most_polls if self._plenty else 1):
             count = min(self._wanted, self._window - len(self._held)) - self._asked
             if count <= 0 or self._cancelled:
                 return
-            count = min(BATCH, count)
+            count = min(self._batch, count)
             self._asked += count
             self._polling += 1
             self._polls.run(partial(self._ask, count), pause)
@@ -121,7 +126,7 @@ class SqsSubscription:
             given_up = self._cancelled
             if not given_up:
                 self._held.update(delivery.receipt for delivery in deliveries)
-                self._inbox.put(deliveries)
+                self._inbox.extend(deliveries)
                 self._plenty = len(raws) == count
                 self._poll(self._pause(error, bool(raws), began))
             self._changed.notify_all()
@@ -160,7 +165,6 @@ class SqsSubscription:
             until=now + self._visibility,
             renewed=now,
             sent=received.sent,
-            group=received.group if self._queue.fifo else None,
         )
         if received.due is not None and (left := received.due - time.time()) > 0:
             self._send_on(received.message, left, lease)
@@ -204,7 +208,6 @@ class SqsSubscription:
                 else:
                     seconds = min(settlement.delay, self._longest(lease, now))
                     hides += self._hide(lease, seconds, done)
-                hides += self._drop_group(lease)
         self._queue.deletes.add(deletes)
         self._queue.hides.add(hides)
         self._queue.sends.add(sends)
@@ -237,8 +240,13 @@ class SqsSubscription:
         return []
 
     def _replacement(self, settlement: Settlement, lease: Lease, now: float) -> Item | None:
-        """Return the copy of a requeued message, where one is needed; the old one goes when the copy is there."""
-        if settlement.action != "requeue" or self._may_hide(settlement, lease, now):
+        """Return a copy that takes the message's place, None where that can be hidden instead.
+
+        A receive counts as an attempt, and a copy begins anew, so what is released comes back as one. On a FIFO queue
+        a copy would lose its place in its group.
+        """
+        released = settlement.action == "release"
+        if (released and self._queue.fifo) or (not released and self._may_hide(settlement, lease, now)):
             return None
         message = settlement.message or settlement.delivery.message
         try:
@@ -255,26 +263,13 @@ class SqsSubscription:
 
         return send_item(entry, lease.end, sent)
 
-    def _drop_group(self, failed: Lease) -> list[Item]:
-        """Give up what follows a FIFO message that goes back, so that the order stays. Caller holds the lock."""
-        items: list[Item] = []
-        for lease in self._inbox.drop_group(failed.group):
-            lease.live = False
-            items += self._hide(lease, 0.0, partial(self._released, lease))
-        return items
-
     def _settled(self, settlement: Settlement, error: WippyQueueError | None) -> None:
         """A settlement is through, or cannot be any more."""
         lease: Lease = settlement.delivery.receipt
-        items: list[Item] = []
         with self._changed:
             self._held.discard(lease)
-            if error is not None:
-                items = self._drop_group(lease)
-            self._inbox.free(lease)
             self._poll()
             self._changed.notify_all()
-        self._queue.hides.add(items)
         settlement.finish(None if error is None else self._too_late(str(error)))
 
     def _released(self, lease: Lease, error: WippyQueueError | None) -> None:
@@ -331,7 +326,7 @@ class SqsSubscription:
         lease.live = False
         lease.until = 0.0
         self._held.discard(lease)
-        self._inbox.drop(lease)
+        self._inbox = deque(delivery for delivery in self._inbox if delivery.receipt is not lease)
         self._changed.notify_all()
 
     # the end
@@ -340,7 +335,8 @@ class SqsSubscription:
         """Return what came in; a poll that is under way hands back by itself what it brings."""
         with self._changed:
             self._cancelled = True
-            waiting = self._inbox.drop_all()
+            waiting = list(self._inbox)
+            self._inbox.clear()
             self._changed.notify_all()
         return waiting
 

@@ -1,0 +1,165 @@
+"""The endpoint goes away, comes back, comes back empty, or says nothing any more."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.moto_sqs import MotoSqs, sqs_config
+from tests.support import DEADLINE, eventually
+from wippy_queue import Engine, Timeout, Unavailable
+from wippy_queue.drivers.sqs import driver as driver_module
+from wippy_queue.ids import EntryId
+
+
+@pytest.fixture
+def server() -> Iterator[MotoSqs]:
+    server = MotoSqs()
+    yield server
+    server.stop()
+
+
+class Application:
+    """A consumer on that server; what it handled is in `handled`."""
+
+    def __init__(self, server: MotoSqs) -> None:
+        self.handled: queue.Queue[Any] = queue.Queue()
+        aws = {"region": "eu-west-1", "access_key_id": "testing", "secret_access_key": "testing-secret"}
+        self.engine = Engine.from_entries(
+            [
+                {"name": "aws", "kind": "config.aws", **aws},
+                {"name": "sqs", "kind": "queue.driver.sqs", "config": "aws", "endpoint": server.url, "wait_time": 1},
+                {"name": "tasks", "kind": "queue.queue", "driver": "sqs", "queue_name": f"faults-{id(self)}"},
+                {
+                    "name": "worker",
+                    "kind": "queue.consumer",
+                    "queue": "tasks",
+                    "func": "handler",
+                    "lifecycle": {"auto_start": True, "restart": {"initial_delay": "50ms"}},
+                },
+            ]
+        )
+        self.work: Callable[[Any], None] = self.handled.put
+
+        @self.engine.function("app:handler")
+        def handler(body: Any) -> None:
+            self.work(body)
+
+        self.engine.start()
+        self.handles("first")
+
+    def handles(self, body: str) -> None:
+        """Publish, and see it handled."""
+        self.engine.publish("app:tasks", body, timeout=DEADLINE)
+        deadline = time.monotonic() + DEADLINE
+        while self.handled.get(timeout=max(0.1, deadline - time.monotonic())) != body:
+            pass
+
+
+@pytest.fixture
+def application(server: MotoSqs) -> Iterator[Application]:
+    application = Application(server)
+    yield application
+    application.engine.stop()
+
+
+def within(seconds: float, call: Callable[[], object]) -> None:
+    since = time.monotonic()
+    call()
+    assert time.monotonic() - since < seconds
+
+
+def test_consumption_resumes_when_the_endpoint_is_back(server: MotoSqs, application: Application) -> None:
+    for body in ("second", "third"):
+        server.stop()
+        with pytest.raises(Unavailable, match=r"1 of 1 messages were not published within 0.5 s") as caught:
+            within(3.0, lambda: application.engine.publish("app:tasks", "nowhere", timeout=0.5))
+        assert caught.value.retryable
+        assert caught.value.details["accepted"] == []
+        server.start()
+        application.handles(body)
+
+
+def test_a_publish_that_waits_goes_on_when_the_endpoint_is_back(server: MotoSqs, application: Application) -> None:
+    server.stop()
+    back = threading.Timer(0.5, server.start)
+    back.start()
+    application.handles("patient")
+    back.join()
+
+
+def test_queues_that_vanished_are_made_again(server: MotoSqs, application: Application) -> None:
+    """As after a restart of a server that keeps nothing, or when somebody deletes a queue; what was in it is lost."""
+    server.forget()
+    application.handles("second")
+    application.engine.join("app:tasks", timeout=DEADLINE)
+
+
+def test_a_message_in_hand_when_its_queue_vanished_is_told_as_lost(server: MotoSqs, application: Application) -> None:
+    started, release = threading.Event(), threading.Event()
+    lost: queue.Queue[Any] = queue.Queue()
+
+    def work(_: Any) -> None:
+        started.set()
+        release.wait(DEADLINE)
+
+    application.work = work
+    application.engine.subscribe(lambda event: lost.put(event) if type(event).__name__ == "SettleLost" else None)
+    application.engine.publish("app:tasks", "in hand", timeout=DEADLINE)
+    assert started.wait(DEADLINE)
+    server.forget()
+    release.set()
+    assert "not settled" in lost.get(timeout=DEADLINE).error
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+def test_a_stop_keeps_its_deadline_while_the_endpoint_is_away(server: MotoSqs, silent: bool) -> None:
+    application = Application(server)
+    server.stop()
+    hole = black_hole(server) if silent else None
+    within(9.0, lambda: application.engine.stop(timeout=8.0))
+    if hole is not None:
+        hole.close()
+
+
+def test_a_publisher_keeps_its_deadline_when_nobody_answers(server: MotoSqs) -> None:
+    application = Application(server)
+    server.stop()
+    hole = black_hole(server)
+    with pytest.raises(Timeout, match="SQS has not answered; it may have it all the same"):
+        within(3.0, lambda: application.engine.publish("app:tasks", "nowhere", timeout=0.5))
+    hole.close()
+    application.engine.stop()
+
+
+def test_a_start_tells_that_nobody_answers(server: MotoSqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "_WAIT", 0.5)
+    server.stop()
+    hole = black_hole(server)
+    with pytest.raises(Unavailable, match=r"has not answered within 0.5 s"):
+        driver_module.SqsDriver(EntryId("app:sqs"), sqs_config(server.url)).start()
+    hole.close()
+
+
+def test_the_consumer_fails_when_nothing_can_be_received_for_long(
+    server: MotoSqs, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alive, but deaf, is the worst that a consumer can be."""
+    monkeypatch.setattr("wippy_queue.drivers.sqs.subscription._DEAF_AFTER", 0.3)
+    server.stop()
+    states: list[str] = []
+    application.engine.subscribe(lambda event: states.append(getattr(event, "new", "")))
+    eventually(lambda: "failed" in map(str.lower, states), "the consumer has failed")
+    server.start()
+    application.handles("after")
+
+
+def black_hole(server: MotoSqs) -> socket.socket:
+    """Listen where the server was, and never answer."""
+    return socket.create_server(("127.0.0.1", int(server.url.rpartition(":")[2])), backlog=64)

@@ -1,0 +1,199 @@
+"""The asyncio variant's workers: a task each, which runs its handlers on the loop, or hands them to threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from wippy_queue.bench.asyncio_buffer import LoopBuffer
+from wippy_queue.bench.asyncio_lua import OUTCOME, ROOM, LoopContext, LoopRuntime
+from wippy_queue.bench.asyncio_queue import LoopQueue
+from wippy_queue.delivery import Delivery
+from wippy_queue.errors import Invalid, WippyQueueError
+from wippy_queue.flow.settle import Settler
+from wippy_queue.handler import ACK, Outcome, WorkerContext
+from wippy_queue.lua.handler import MEMORY_LIMIT, LuaFunction
+from wippy_queue.lua.host import Host, Source
+from wippy_queue.lua.runtime import UNDECODABLE, Failure
+from wippy_queue.message import Message
+
+BATCH: Final = 16  # messages that go into Lua in one crossing, while handlers are fast
+_FAST: Final = 100e-6  # seconds that a handler in a thread takes at most to count as fast
+_LOAD_TIMEOUT: Final = 10.0  # seconds
+
+
+class Worker:
+    """What both kinds have in common.
+
+    Thread safety: the loop's thread alone.
+    """
+
+    def __init__(self, buffer: LoopBuffer, queue: LoopQueue, settler: Settler) -> None:
+        self.batch: list[Delivery] = []  # in hand
+        self.stopping = False
+        self._buffer = buffer
+        self._queue = queue
+        self._settler = settler
+        self._size = 1
+
+    async def run(self) -> None:
+        """Work until ``stopping``, or until cancelled while it waits for messages."""
+        while not self.stopping:
+            self.batch = await self._buffer.get_many(self._size)
+            await self.handle(self.batch)
+            self.batch = []
+
+    async def handle(self, batch: list[Delivery]) -> None:
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """End a wait of the handler, for the consumer stops."""
+
+    def kill(self) -> None:
+        """End the handler, if it can be ended."""
+
+    def close(self) -> None: ...
+
+    def _ack(self, deliveries: Sequence[Delivery]) -> None:
+        self._queue.ack([delivery for delivery in deliveries if delivery.claim()])
+
+
+class LoopWorker(Worker):
+    """Runs its handlers as Lua coroutines, on the loop."""
+
+    def __init__(
+        self,
+        buffer: LoopBuffer,
+        queue: LoopQueue,
+        settler: Settler,
+        source: Source,
+        host: Host,
+        worker: WorkerContext,
+        room: Callable[[str], Awaitable[None]],
+    ) -> None:
+        super().__init__(buffer, queue, settler)
+        self._room = room  # in the queue of that id
+        self._source = source
+        self._function = LuaFunction(source, host)  # for what it knows of errors
+        self._context = LoopContext(host=host, function=source.id, worker=worker, cancel=worker.cancel)
+        self._loop = asyncio.get_running_loop()
+        self._runtime = self._make_runtime()
+        self._waiting: asyncio.Future[bool] | None = None
+
+    def _make_runtime(self) -> LoopRuntime:
+        runtime = LoopRuntime(self._context, MEMORY_LIMIT)
+        failure = runtime.load(self._source, _LOAD_TIMEOUT)
+        if failure is not None:
+            raise Invalid(f"{self._source.id}: {self._function.failure(failure, runtime, _LOAD_TIMEOUT)[0]}")
+        return runtime
+
+    async def handle(self, batch: list[Delivery]) -> None:
+        if self._runtime.spoiled:
+            self._runtime.close()
+            self._runtime = self._make_runtime()
+        self._context.canceled = False
+        result = self._runtime.begin(batch)
+        self._size = min(2 * self._size, BATCH)
+        while result is not None:
+            if type(result[0]) is int:  # the crossing itself broke: which message it was, nobody knows
+                for delivery in batch:
+                    self._settler.settle(delivery, self._outcome(delivery.message, result))
+                return
+            why, number, *rest = result
+            if why == OUTCOME:
+                delivery = batch[number - 1]
+                self._settler.settle(delivery, self._outcome(delivery.message, tuple(rest)))
+                result = self._runtime.resume(len(batch), True)
+                continue
+            self._ack(batch[: number - 1])
+            if number < len(batch):  # nothing waits behind a handler that waits
+                self._buffer.put_back(batch[number:])
+                del batch[number:]
+            self._size = 1
+            result = self._runtime.resume(number, await self._wait(why, rest[0]))
+        self._ack(batch)
+
+    async def _wait(self, why: str, argument: Any) -> bool:
+        """Wait for what the handler waits for; False: the consumer stops."""
+        if self._context.cancel.is_set():
+            await asyncio.sleep(0)
+        else:
+            self._waiting = waiting = self._loop.create_future()
+            if why == ROOM:
+                room = asyncio.ensure_future(self._room(argument))
+                room.add_done_callback(lambda _: _resolve(waiting, True))
+            else:
+                self._loop.call_later(max(0.0, argument / 1e9), _resolve, waiting, True)
+            if await waiting:
+                return True
+        self._context.canceled = True
+        return False
+
+    def _outcome(self, message: Message, failure: Failure) -> Outcome:
+        if failure[0] == UNDECODABLE:
+            why = failure[1]
+            error = Invalid(f"message {message.id}: the body is no {message.encoding}: {why}")
+            return Outcome(error=error, undecodable=True)
+        found, trace = self._function.failure(failure, self._runtime, None)
+        return Outcome(error=found, trace=trace, canceled=self._context.canceled)
+
+    def wake(self) -> None:
+        if self._waiting is not None:
+            _resolve(self._waiting, False)
+
+    def close(self) -> None:
+        self._runtime.close()
+
+
+class ThreadWorker(Worker):
+    """Runs its handlers in threads, as whoever has blocking handlers would."""
+
+    def __init__(
+        self,
+        buffer: LoopBuffer,
+        queue: LoopQueue,
+        settler: Settler,
+        source: Source,
+        host: Host,
+        worker: WorkerContext,
+        executor: Executor,
+    ) -> None:
+        super().__init__(buffer, queue, settler)
+        self._session = LuaFunction(source, host).open(worker)
+        self._loop = asyncio.get_running_loop()
+        self._executor = executor
+
+    async def handle(self, batch: list[Delivery]) -> None:
+        outcomes, seconds = await self._loop.run_in_executor(self._executor, self._run, batch)
+        self._size = min(2 * self._size, BATCH) if seconds < _FAST * len(batch) else 1
+        acked: list[Delivery] = []
+        for delivery, outcome in zip(batch, outcomes, strict=True):
+            if outcome is ACK:
+                acked.append(delivery)
+            else:
+                self._settler.settle(delivery, outcome)
+        self._ack(acked)
+
+    def _run(self, batch: list[Delivery]) -> tuple[list[Outcome], float]:
+        begun = time.perf_counter()
+        outcomes = []
+        for delivery in batch:
+            try:
+                outcomes.append(self._session.handle(delivery))
+            except WippyQueueError as error:
+                outcomes.append(Outcome(error=error))
+        return outcomes, time.perf_counter() - begun
+
+    def kill(self) -> None:
+        self._session.kill()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _resolve(waiting: asyncio.Future[bool], value: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(value)

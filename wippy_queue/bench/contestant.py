@@ -1,0 +1,113 @@
+"""CONTRACT of a contestant: an engine that the benchmark can measure. `wippy-queue bench --against package.module:factory`.
+
+A run, in a process of its own: ``factory(task)``, `publish` of the whole backlog, `start`, `wait`; then, on the empty
+queue, `pace` at a fixed rate and `wait` again; at last `stop`.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import attrs
+
+from wippy_queue.bench.workloads import Body, Workload
+from wippy_queue.errors import Invalid
+
+OURS: Final = "wippy_queue"
+_BUILT_IN: Final = {
+    OURS: "wippy_queue.bench.threads:ThreadEngine",
+    "asyncio": "wippy_queue.bench.asyncio_contestant:on_the_loop",
+    "asyncio-threads": "wippy_queue.bench.asyncio_contestant:in_threads",
+    "baseline": "wippy_queue.bench.baseline:Baseline",
+}
+BUILT_IN: Final = tuple(name for name in _BUILT_IN if name != OURS)
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What a contestant is to run.
+
+    Args:
+        workload: its name tells what a handler does, for those who cannot run Lua.
+        source: the Lua text of the handler. It requires ``bench``, ``queue`` and ``time``.
+        started: what a handler calls, before anything else, with the ``mark`` of its body where it has one; in Lua it
+            is ``require("bench").started``. Any thread.
+        driver: where the messages are: memory, sqlite, amqp, redis or sqs.
+        url: of the driver's backend; None: its default.
+        concurrency: how many messages may be handled at the same time.
+        prefetch: how many may wait in the process for a worker.
+    """
+
+    workload: Workload
+    source: str
+    started: Callable[[int], None]
+    driver: str = "memory"
+    url: str | None = None
+    concurrency: int
+    prefetch: int
+
+
+class Contestant(abc.ABC):
+    """An engine under measurement; a factory makes it of a `Task`, ready to be published to.
+
+    Thread safety: the benchmark calls every method from one thread.
+    """
+
+    @abc.abstractmethod
+    def publish(self, bodies: Sequence[Body]) -> None:
+        """Publish, in order; returning means that the messages are stored. Comes before ``start`` and after it."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin to handle messages; return when every worker is ready."""
+
+    @abc.abstractmethod
+    def wait(self, handled: int, timeout: float) -> None:
+        """Return when ``handled`` messages since the beginning, all that were published, are handled and settled.
+
+        Raises:
+            Timeout: they are not, after ``timeout`` seconds.
+        """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Stop, and remove what is left in the backend."""
+
+    def pace(self, bodies: Iterable[Body], rate: float) -> None:
+        """Publish one body after the other at ``rate`` per second, each of them with its ``mark`` set just before.
+
+        Override it where publishing from this thread is not the best that the engine can do.
+        """
+        begun = time.perf_counter()
+        for number, body in enumerate(bodies):
+            ahead = begun + number / rate - time.perf_counter()
+            if ahead > 0:
+                time.sleep(ahead)
+            body["mark"] = time.monotonic_ns()
+            self.publish([body])
+
+
+def find(name: str) -> Callable[[Task], Contestant]:
+    """Return the factory of a contestant.
+
+    Args:
+        name: one of the built-in ones, or ``package.module:factory``.
+
+    Raises:
+        Invalid: there is no such thing; the message says what was looked for.
+    """
+    module_name, colon, attribute = _BUILT_IN.get(name, name).partition(":")
+    if not colon:
+        known = ", ".join(BUILT_IN)
+        raise Invalid(f"no contestant {name!r}: expected one of {known}, or package.module:factory")
+    try:
+        found: Any = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:
+        raise Invalid(f"contestant {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise Invalid(f"contestant {name!r} is not callable: expected a function of a Task that gives a Contestant")
+    return found  # type: ignore[no-any-return]
