@@ -27,7 +27,14 @@ def free_port() -> int:
 class RedisServer:
     """A `redis-server` process with a folder of its own; it can be stopped and started again on the same port."""
 
-    def __init__(self, folder: Path, *options: str, sentinel: bool = False, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        sentinel: bool = False,
+        port: int | None = None,
+        tls: tuple[Path, Path] | None = None,  # certificate and key
+    ) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed")
@@ -35,6 +42,17 @@ class RedisServer:
         self.folder = folder / str(self.port)
         self.folder.mkdir(parents=True)
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.tls_port = 0
+        if tls is not None:
+            self.tls_port = free_port()
+            cert, key = tls
+            options += (
+                f"tls-port {self.tls_port}",
+                f"tls-cert-file {cert}",
+                f"tls-key-file {key}",
+                f"tls-ca-cert-file {cert}",
+                "tls-auth-clients no",
+            )
         self._config = self.folder / "redis.conf"
         self._config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nsave ''\nlogfile redis.log\n"

@@ -50,6 +50,7 @@ class ConsumerSpec:
     concurrency: int = 1
     prefetch: int = 10
     auto_ack: bool = False
+    batch: int = 1  # deliveries that a worker may take at a time, while the handler is fast
     security: SecurityContext | None = None  # what the handlers act with
     exact_counts: bool = True  # of the driver: what it says to be ready can be received
     stuck_after: float | None = None  # seconds from a handler's start until its worker is stuck; None: never
@@ -129,7 +130,7 @@ class _Life:
         self._missing = spec.concurrency  # workers that have no session yet
         self._error: Exception | None = None
         self._cancel = threading.Event()
-        self._buffer = PrefetchBuffer(spec.prefetch)
+        self._buffer = PrefetchBuffer(spec.prefetch, spec.concurrency)
         self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency)
         self._settler = Settler(
             consumer=spec.id,
@@ -158,7 +159,9 @@ class _Life:
             auto_ack=spec.auto_ack,
             security=spec.security,
         )
-        return Worker(self._handler, context, self._buffer, self._subscription, self._settler)
+        worker = Worker(self._handler, context, self._buffer, self._subscription, self._settler, spec.batch)
+        context.part = worker.part
+        return worker
 
     def start(self) -> None:
         self._pool.start({worker.index: self._task(worker) for worker in self.workers})
@@ -206,7 +209,7 @@ class _Life:
         spec = self._spec
         error = Timeout(f"{spec.function}: the handler exceeded its time limit and could not be ended")
         settled_before = not self._settler.settle(delivery, Outcome(error=error))
-        if settled_before and worker.current is not delivery:
+        if settled_before and delivery not in worker.hand:
             return  # it came back at the last moment
         worker.retired = True
         self._stuck.append(worker)
@@ -249,7 +252,7 @@ class _Life:
             waiting = self._subscription.cancel()
             buffered = self._buffer.close()
             self._cancel.set()
-            running = [delivery for worker in self.workers if (delivery := worker.current) is not None]
+            running = [delivery for worker in self.workers for delivery in worker.hand]
             handed_back = self._settler.release(buffered)
             if self._feeder_thread.is_alive():
                 self._feeder_thread.join(max(0.0, min(deadline - time.monotonic(), _FEEDER_GRACE)))
@@ -267,12 +270,10 @@ class _Life:
         """Past the deadline: what is still running goes back, its late settles are refused, the handlers are killed."""
         cut: list[Delivery] = []
         for worker in self.workers:
-            delivery = worker.current
-            if delivery is None:
-                continue
-            if self._settler.release([delivery]) or self._spec.auto_ack:
-                cut.append(delivery)
-            worker.kill()
+            hand = worker.hand
+            cut += [d for d in hand if self._settler.release([d]) or self._spec.auto_ack]
+            if hand:
+                worker.kill()
         return cut
 
 

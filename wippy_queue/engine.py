@@ -446,8 +446,8 @@ class Engine:
         Raises:
             NotFound: no such queue is declared.
             Invalid: both are the same queue, or an argument makes no sense; nothing was moved.
-            QueueFull, Unavailable, Timeout: the target takes no more, or a driver is away; ``details`` has ``moved`` and
-                ``failed`` as the report has them.
+            QueueFull, Unavailable, Timeout: the target takes no more, or a driver is away; ``details`` has ``moved``
+                and ``failed`` as the report has them.
         """
         self._check_process()
         route = self._wiring.publisher.route

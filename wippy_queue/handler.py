@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -40,6 +40,9 @@ class WorkerContext:
     worker: int  # 0-based
     settle: Callable[[Delivery, Outcome], bool]  # by hand, from inside the handler; False: settled already
     cancel: threading.Event  # set when the consumer stops: what blocks in our modules ends with Canceled
+    # A batch is cut short at the message in that place, counted from 1: those before it are done, those behind it are
+    # for others. Called on the worker's thread, from inside `handle_many`.
+    part: Callable[[int], None] = lambda place: None
     auto_ack: bool = False  # settled before the handler starts; by hand is Invalid then
     security: SecurityContext | None = None  # what the handler acts with
 
@@ -49,6 +52,9 @@ class Session(Protocol):
 
     def handle(self, delivery: Delivery) -> Outcome:
         """Run the handler; never raises for what the handler does."""
+
+    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Run the handler for the first ones and return their outcomes; the others were not begun."""
 
     def kill(self) -> None:
         """End the handler that runs now, from any thread, as soon as it can be ended; harmless when none runs."""

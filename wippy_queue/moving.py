@@ -96,12 +96,12 @@ class _Mover:
         stored = [delivery for (delivery, _), error in zip(fitting, errors, strict=True) if error is None]
         subscription.settle([Settlement(d, done=partial(self._removed, d.message.id)) for d in stored if d.claim()])
         self.moved += len(stored)
-        for (delivery, _), error in zip(fitting, errors, strict=True):
-            if error is None:
+        for (delivery, _), failure in zip(fitting, errors, strict=True):
+            if failure is None:
                 continue
-            if error.kind is not Kind.INVALID:
-                raise error  # it is about the target: the next message would fare no better
-            self.failed[delivery.message.id] = str(error)
+            if failure.kind is not Kind.INVALID:
+                raise failure  # it is about the target: the next message would fare no better
+            self.failed[delivery.message.id] = str(failure)
         if self._progress is not None:
             self._progress(self.moved)
         self._pace.wait(len(deliveries))

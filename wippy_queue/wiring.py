@@ -42,6 +42,7 @@ from wippy_queue.supervision import Supervisor
 from wippy_queue.telemetry.bus import EventBus
 from wippy_queue.telemetry.counters import Counters
 
+_BATCH: Final = 16  # messages in one crossing into Lua; more gain little
 _KILL_GRACE: Final = 1.0  # seconds after its time limit that a handler in Lua has to end; a kill takes milliseconds
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, as in Python
 
@@ -218,6 +219,7 @@ class Wiring:
                 concurrency=entry.concurrency,
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
+                batch=self._batch(entry, route.queue.driver),
                 security=self._security(entry),
                 exact_counts=self.capabilities[route.queue.driver].exact_counts,
                 stuck_after=self._stuck_after(entry),
@@ -226,6 +228,22 @@ class Wiring:
             consumer = Consumer(spec, self.burial, self._emit)
             self.consumers[entry.id] = consumer
             self.supervisor.add(entry.id, consumer, _lifecycle(entry.lifecycle), self._requires[entry.id])
+
+    def _batch(self, entry: entries.ConsumerEntry, driver: EntryId) -> int:
+        """Return how many messages a worker may take at a time.
+
+        A time limit, an ack before the handler, and attempts that must be exact when the process dies need one at a
+        time; where a message can be lost with the process anyway, and Lua is quick, the hop between threads is what
+        costs.
+        """
+        alone = (
+            entry.auto_ack
+            or self._stuck_after(entry) is not None
+            or self.capabilities[driver].durable
+            or not isinstance(self.application.entries.get(entry.func), entries.LuaFunctionEntry)
+            or self.application.settings.lua.hook_mode == "off"
+        )
+        return 1 if alone else _BATCH
 
     def _stuck_after(self, entry: entries.ConsumerEntry) -> float | None:
         """Return when a handler that is still running counts as stuck: Lua is given time to be ended, Python cannot."""

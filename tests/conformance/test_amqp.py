@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import attrs
 import pika
 import pytest
 
@@ -19,10 +20,16 @@ from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import DropReason, Queue
 from wippy_queue.testing.conformance import DriverConformance
-from wippy_queue.testing.conformance.harness import ids
+from wippy_queue.testing.conformance.crashing import Crashing
+from wippy_queue.testing.conformance.harness import Harness, ids
+from wippy_queue.testing.conformance.settling import Settling
+
+OnDrop = Callable[[Sequence[Message], DropReason], None]
 
 
-class TestAmqp(DriverConformance):
+class OnRabbit(Harness):
+    """What every class here has in common."""
+
     kind = KIND
     delay = 0.2
 
@@ -36,17 +43,8 @@ class TestAmqp(DriverConformance):
     def make_driver(self) -> Driver:
         return AmqpDriver(EntryId("test:amqp"), AmqpConfig(url=self.url))
 
-    def queue(
-        self,
-        name: str = "tasks",
-        *,
-        on_drop: Callable[[Sequence[Message], DropReason], None] | None = None,
-        **options: Any,
-    ) -> Queue:
-        """Every queue has priorities, where RabbitMQ allows it: here that is an option."""
-        if options.get("overflow") != "drop_oldest":
-            options.setdefault("max_priority", 9)
-        queue = super().queue(name, on_drop=on_drop, **options)
+    def make(self, name: str, on_drop: OnDrop | None, **options: Any) -> Queue:
+        queue = Harness.queue(self, name, on_drop=on_drop, **options)
         self.queues.append(queue)
         return queue
 
@@ -61,6 +59,14 @@ class TestAmqp(DriverConformance):
         for link in (broker._publishing, broker._consuming):
             link.begin_stop()
             link.finish_stop(time.monotonic() + 1.0)
+
+
+class TestAmqp(OnRabbit, DriverConformance):
+    def queue(self, name: str = "tasks", *, on_drop: OnDrop | None = None, **options: Any) -> Queue:
+        """Every queue has priorities, where RabbitMQ allows it: here that is an option."""
+        if options.get("overflow") != "drop_oldest":
+            options.setdefault("max_priority", 9)
+        return self.make(name, on_drop, **options)
 
     def test_drop_oldest_drops_the_lowest_priority_first(self, driver: Driver) -> None:
         """RabbitMQ would drop the highest first: the combination is refused when an application is loaded."""
@@ -83,6 +89,17 @@ class TestAmqp(DriverConformance):
         assert ids(received) == ["a"]
         self.settle(subscription, received)
         assert driver.wait_idle(queue, self.patience)
+
+
+class TestQuorum(OnRabbit, Settling, Crashing):
+    """Quorum queues differ in how deliveries come back."""
+
+    kind = attrs.evolve(KIND, capabilities=attrs.evolve(KIND.capabilities, priority=False))
+
+    def queue(self, name: str = "tasks", *, on_drop: OnDrop | None = None, **options: Any) -> Queue:
+        return self.make(name, on_drop, queue_type="quorum", **options)
+
+    test_processes_that_share_a_queue_see_each_others_messages = None  # type: ignore[assignment]  # see above
 
 
 def delete_queues(url: str, names: Sequence[str]) -> None:

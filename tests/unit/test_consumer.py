@@ -6,7 +6,7 @@ import collections
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -208,6 +208,9 @@ class CancelledHandler:
                 assert outer.cancel.wait(DEADLINE)
                 return Outcome(error=WippyQueueError("interrupted"), canceled=True)
 
+            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+                return [self.handle(deliveries[0])]
+
             def kill(self) -> None: ...
 
             def close(self) -> None: ...
@@ -245,6 +248,9 @@ class Breaking:
         class Session:
             def handle(self, delivery: Delivery) -> Outcome:
                 raise AssertionError("a bug")
+
+            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+                return [self.handle(deliveries[0])]
 
             def kill(self) -> None: ...
 
@@ -383,6 +389,69 @@ def test_starting_and_stopping_at_random_moments_loses_nothing_and_repeats_no_su
     assert setup.driver.wait_idle(TASKS, DEADLINE)
     assert sorted(successes) == list(range(setup.published))
     assert set(successes.values()) == {1}
+    assert setup.failures == []
+
+
+class Batching:
+    """Handles several at a time, as Lua does, and parts its batches at random."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.lock = threading.Lock()
+        self.successes: collections.Counter[str] = collections.Counter()
+
+    def open(self, context: WorkerContext) -> Session:
+        outer = self
+
+        class Batch:
+            def handle(self, delivery: Delivery) -> Outcome:
+                return self.handle_many([delivery])[0]
+
+            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+                outcomes: list[Outcome] = []
+                with outer.lock:
+                    fate = [outer.chance.random() for _ in deliveries]
+                for place, (delivery, mood) in enumerate(zip(deliveries, fate, strict=True), 1):
+                    parts = mood < 0.05 and len(deliveries) > 1
+                    if parts:
+                        context.part(place)
+                        time.sleep(mood / 50)
+                    if mood > 0.97:
+                        return [*outcomes, Outcome(error=WippyQueueError("unlucky"))]
+                    with outer.lock:
+                        outer.successes[delivery.message.id] += 1
+                    outcomes.append(ACK)
+                    if parts:
+                        break
+                return outcomes
+
+            def kill(self) -> None: ...
+
+            def close(self) -> None: ...
+
+        return Batch()
+
+
+def test_batches_that_are_parted_and_stopped_at_random_lose_nothing_and_repeat_no_success(setup: Setup) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    handler = Batching(random.Random(seed))
+    for _ in range(150):
+        consumer = setup.consumer(handler, concurrency=chance.randint(1, 8), prefetch=chance.randint(1, 60), batch=16)
+        setup.publish(chance.randint(0, 300))
+        consumer.start(setup.failures.append)
+        time.sleep(chance.random() / 200)
+        setup.publish(chance.randint(0, 300))
+        assert consumer.stop(DEADLINE).abandoned == ()
+        info = setup.driver.info(TASKS)
+        assert info.in_flight == 0
+        assert info.message_count is not None
+        assert info.message_count + len(handler.successes) == setup.published
+    setup.start(handler, concurrency=4, prefetch=50, batch=16)
+    assert setup.driver.wait_idle(TASKS, DEADLINE)
+    assert len(handler.successes) == setup.published
+    assert set(handler.successes.values()) == {1}
     assert setup.failures == []
 
 

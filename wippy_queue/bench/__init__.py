@@ -1,8 +1,8 @@
 """The benchmark: this engine against the same system on asyncio, a bare baseline, and whatever else is named.
 
-`runner.py` starts one process for each run (`child.py`), which measures one contestant (`contestant.py`) under one
-workload (`workloads.py`); `report.py` makes medians and ratios of the rounds. The asyncio variant is `asyncio_engine.py`
-with its queue (`asyncio_queue.py`), its buffer and its Lua side (`asyncio_lua.py`).
+`runner.py` starts a process for each run (`child.py`), which measures (`measure.py`) one contestant (`contestant.py`)
+under one workload (`workloads.py`); `report.py` makes medians and ratios of the rounds. The asyncio variant is
+`asyncio_engine.py`, with files of its own for its queue, its buffer, its workers and its Lua.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The asyncio variant: the same system as somebody would write it who knows asyncio well.
 
-One loop; an `asyncio.Queue` as prefetch buffer; a task for each worker, none for a message; awaitable sleep and publish;
-the engine's codec, publisher, failure policy and Lua. What asyncio makes possible it uses: no locks, no feeder (the
-buffer is filled by a call), coalesced acks, many messages into Lua in one crossing. With ``in_threads`` the handlers run
-in a thread pool instead, as blocking ones have to.
+One loop; an `asyncio.Queue` as prefetch buffer; a task for each worker, none for a message; awaitable sleep and
+publish; the engine's codec, publisher, failure policy and Lua. It uses what asyncio makes possible: no locks, no feeder
+(the buffer is filled by a call), coalesced acks, many messages into Lua in one crossing. With ``in_threads`` the
+handlers run in a thread pool instead, as blocking ones have to.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 import attrs
@@ -23,6 +23,8 @@ from wippy_queue.bench.asyncio_driver import LoopDriver
 from wippy_queue.bench.asyncio_lua import LoopChunks
 from wippy_queue.bench.asyncio_queue import LoopQueue
 from wippy_queue.bench.asyncio_workers import LoopWorker, ThreadWorker, Worker
+from wippy_queue.bench.contestant import mark, schedule
+from wippy_queue.bench.workloads import Body
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Capabilities, Driver, Subscription
 from wippy_queue.environment import Environment
@@ -113,13 +115,14 @@ class AsyncioEngine:
         """Publish in order; returns when all are stored."""
         self._do(self._publish(queue_id, bodies))
 
-    def pace(self, queue_id: str, bodies: Iterable[dict[str, Any]], rate: float) -> None:
-        """Publish one body after the other at ``rate`` per second, from the loop; ``mark`` in it tells when, in ns."""
+    def pace(self, queue_id: str, bodies: Iterable[Body], rate: float) -> None:
+        """Publish one body after the other at ``rate`` per second, from the loop; see `Contestant.pace`."""
         self._do(self._pace(queue_id, bodies, rate))
 
     def start(self) -> None:
         """Start consuming; returns when every worker has its Lua runtime."""
         self._do(self._start())
+        self._loop.call_soon_threadsafe(self._begin)  # not in _start: the tasks would be busy before it has returned
 
     def join(self, timeout: float) -> None:
         """Wait until nothing is ready, delayed or in flight in the queue that is consumed.
@@ -172,11 +175,10 @@ class AsyncioEngine:
                 except QueueFull:
                     await target.room()
 
-    async def _pace(self, queue_id: str, bodies: Iterable[dict[str, Any]], rate: float) -> None:
-        begun = self._loop.time()
-        for number, body in enumerate(bodies):
-            await asyncio.sleep(max(0.0, begun + number / rate - self._loop.time()))
-            body["mark"] = time.monotonic_ns()
+    async def _pace(self, queue_id: str, bodies: Iterable[Body], rate: float) -> None:
+        for due, body in schedule(bodies, rate):
+            await asyncio.sleep(max(0.0, due / 1e9 - self._loop.time()))
+            body["mark"] = mark(due)
             await self._publish(queue_id, [body])
 
     def _publish_from_lua(
@@ -222,6 +224,8 @@ class AsyncioEngine:
         self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
         for task in self._tasks:
             task.add_done_callback(self._ended)
+
+    def _begin(self) -> None:
         self._source.on_change = self._fill
         self._consuming = True
         self._fill()
@@ -252,7 +256,9 @@ class AsyncioEngine:
     async def _stop(self, timeout: float) -> StopReport:
         """As the engine: no new messages, the buffer goes back, handlers may finish, what is left is cut."""
         self._consuming = False
-        handed_back = self._release(self._buffer.drain())
+        for worker in self._workers:
+            worker.give_back()
+        handed_back = self._release(sorted(self._buffer.drain(), key=attrgetter("receipt")))
         self._cancel.set()
         running = [delivery for worker in self._workers for delivery in worker.batch if not delivery.claimed]
         busy = []

@@ -1,8 +1,8 @@
 """The asyncio variant's Lua: the engine's sandbox, codec and modules, with handlers that give the loop its turn.
 
 A handler runs as a Lua coroutine. Where the engine blocks its thread, in ``time.sleep`` and in a publish to a full
-queue, it yields, and whoever drives it awaits. Many messages go into Lua in one crossing. There is no time limit: a loop
-cannot end a handler that does not give it its turn.
+queue, it yields, and whoever drives it awaits. Many messages go into Lua in one crossing. There is no time limit: a
+loop cannot end a handler that does not give it its turn.
 """
 
 from __future__ import annotations
@@ -61,18 +61,21 @@ local function work(count, ...)
   return work(yield(DONE))
 end
 
-local thread = create(work)
+local thread -- made by the first call: one that is made here would inherit the hook, which makes loops twice as slow
 
 local function outcome(ok, why, ...)
   if not ok then
-    thread = create(work)
+    thread = nil
     error(why, 0)
   end
   if why ~= DONE then return why, ... end
 end
 
 parts[place] = function(first, second, ...)
-  if first ~= {_RESUME} then return outcome(resume(thread, first, second, ...)) end
+  if first ~= {_RESUME} then
+    thread = thread or create(work)
+    return outcome(resume(thread, first, second, ...))
+  end
   last = second
   return outcome(resume(thread, ...))
 end

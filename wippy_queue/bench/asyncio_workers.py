@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
@@ -21,7 +22,9 @@ from wippy_queue.lua.runtime import UNDECODABLE, Failure
 from wippy_queue.message import Message
 
 BATCH: Final = 16  # messages that go into Lua in one crossing, while handlers are fast
+_TURN: Final = 0.001  # seconds of the loop's time that a batch is to take at most
 _FAST: Final = 100e-6  # seconds that a handler in a thread takes at most to count as fast
+_PATIENCE: Final = 0.002  # seconds after which other workers may have what a thread has not begun
 _LOAD_TIMEOUT: Final = 10.0  # seconds
 
 
@@ -48,6 +51,9 @@ class Worker:
 
     async def handle(self, batch: list[Delivery]) -> None:
         raise NotImplementedError
+
+    def give_back(self) -> None:
+        """Put what was taken but not begun back into the buffer."""
 
     def wake(self) -> None:
         """End a wait of the handler, for the consumer stops."""
@@ -95,8 +101,10 @@ class LoopWorker(Worker):
             self._runtime.close()
             self._runtime = self._make_runtime()
         self._context.canceled = False
+        begun = time.perf_counter()
         result = self._runtime.begin(batch)
-        self._size = min(2 * self._size, BATCH)
+        seconds = time.perf_counter() - begun
+        self._size = min(2 * self._size, BATCH) if 2 * seconds < _TURN else max(1, self._size // 2)
         while result is not None:
             if type(result[0]) is int:  # the crossing itself broke: which message it was, nobody knows
                 for delivery in batch:
@@ -115,6 +123,7 @@ class LoopWorker(Worker):
             self._size = 1
             result = self._runtime.resume(number, await self._wait(why, rest[0]))
         self._ack(batch)
+        await asyncio.sleep(0)  # a backlog would keep the loop from everything else
 
     async def _wait(self, why: str, argument: Any) -> bool:
         """Wait for what the handler waits for; False: the consumer stops."""
@@ -165,27 +174,54 @@ class ThreadWorker(Worker):
         self._session = LuaFunction(source, host).open(worker)
         self._loop = asyncio.get_running_loop()
         self._executor = executor
+        self._rest: deque[Delivery] = deque()  # not begun; the thread takes from the left, the loop from the right
+        self._done: deque[tuple[Delivery, Outcome]] = deque()  # the thread appends, the loop takes
 
     async def handle(self, batch: list[Delivery]) -> None:
-        outcomes, seconds = await self._loop.run_in_executor(self._executor, self._run, batch)
+        self._rest.extend(batch)
+        timer = self._loop.call_later(_PATIENCE, self.give_back) if len(batch) > 1 else None
+        seconds = await self._loop.run_in_executor(self._executor, self._run)
+        if timer is not None:
+            timer.cancel()
         self._size = min(2 * self._size, BATCH) if seconds < _FAST * len(batch) else 1
+        self._settle_done()
+
+    def _run(self) -> float:
+        """In a thread: handle what the loop does not take back meanwhile; return the seconds that it took."""
+        begun = time.perf_counter()
+        while self._rest:
+            try:
+                delivery = self._rest.popleft()
+            except IndexError:  # taken back just now
+                break
+            try:
+                outcome = self._session.handle(delivery)
+            except WippyQueueError as error:
+                outcome = Outcome(error=error)
+            self._done.append((delivery, outcome))
+        return time.perf_counter() - begun
+
+    def give_back(self) -> None:
+        self._settle_done()
+        left: list[Delivery] = []
+        while self._rest:
+            try:
+                left.append(self._rest.pop())
+            except IndexError:
+                break
+        if left:
+            del self.batch[-len(left) :]
+            self._buffer.put_back(left[::-1])
+
+    def _settle_done(self) -> None:
         acked: list[Delivery] = []
-        for delivery, outcome in zip(batch, outcomes, strict=True):
+        while self._done:
+            delivery, outcome = self._done.popleft()
             if outcome is ACK:
                 acked.append(delivery)
             else:
                 self._settler.settle(delivery, outcome)
         self._ack(acked)
-
-    def _run(self, batch: list[Delivery]) -> tuple[list[Outcome], float]:
-        begun = time.perf_counter()
-        outcomes = []
-        for delivery in batch:
-            try:
-                outcomes.append(self._session.handle(delivery))
-            except WippyQueueError as error:
-                outcomes.append(Outcome(error=error))
-        return outcomes, time.perf_counter() - begun
 
     def kill(self) -> None:
         self._session.kill()

@@ -20,7 +20,6 @@ from wippy_queue.bench.workloads import Body
 from wippy_queue.errors import Invalid, Timeout
 from wippy_queue.lua.host import Chunks
 
-_STOP_TIMEOUT: Final = 60.0  # seconds
 _CHUNK: Final = """
 local codec, source, sleep, publish, started = ...
 local std = { getmetatable = debug.getmetatable }
@@ -38,7 +37,7 @@ return function(body) return handler(json.decode(body)) end
 """
 
 
-def bare_handler(source: str, publish: Callable[[str], None], started: Callable[[int], None]) -> Callable[[bytes], Any]:
+def bare_handler(source: str, publish: Callable[[str], Any], started: Callable[[int], Any]) -> Callable[[bytes], Any]:
     """Return a workload's handler in a plain Lua state of its own; one thread at a time may call it."""
     lua = lua54.LuaRuntime(
         encoding="latin-1", register_eval=False, register_builtins=False, unpack_returned_tuples=True
@@ -59,7 +58,6 @@ class Baseline(Contestant):
         self._done: deque[str] = deque()
         self._encode = msgspec.json.Encoder().encode
         self._threads: list[threading.Thread] = []
-        self._running = True
         self._barrier = threading.Barrier(task.concurrency + 1)
 
     def publish(self, bodies: Sequence[Body]) -> None:
@@ -76,22 +74,23 @@ class Baseline(Contestant):
             thread.start()
 
     def _work(self, handler: Callable[[bytes], Any]) -> None:
-        while self._running:
-            while (body := self._queue.get()) is not None:
+        while (body := self._queue.get()) is not None:
+            if body:
                 handler(body)
-            self._barrier.wait()
+            else:
+                self._barrier.wait()
 
     def wait(self, handled: int, timeout: float) -> None:
         # Counting each message would cost more than some of the handlers; so everybody meets at the end instead.
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put(b"")
         try:
             self._barrier.wait(timeout)
         except threading.BrokenBarrierError:
             raise Timeout(f"the baseline has not handled {handled} messages after {timeout:g} s") from None
 
     def stop(self) -> None:
-        self._running = False
-        self.wait(0, _STOP_TIMEOUT)
+        for _ in self._threads:
+            self._queue.put(None)
         for thread in self._threads:
             thread.join()

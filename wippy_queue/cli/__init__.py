@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from wippy_queue.cli.bench import bench
 from wippy_queue.cli.check import check
 from wippy_queue.cli.deadletters import dead_letters
 from wippy_queue.cli.demo import demo
@@ -24,7 +25,7 @@ APP is a folder, of which every _index.yaml is read, or one YAML file.
 \b
 Exit codes:
   0    done
-  1    failed: mistakes in the application, an error, messages abandoned at a stop
+  1    failed: mistakes in the application, an error, messages abandoned at a stop or not moved, not live or not ready
   2    a wrong command line, or a thing that cannot be done from here
   130  interrupted by Ctrl-C, or cut by a second one (143: SIGTERM)
 """
@@ -36,7 +37,7 @@ def cli() -> None:
     pass
 
 
-for command in (run, check, publish, info, peek, purge, move, dead_letters, health, demo):
+for command in (run, check, publish, info, peek, purge, move, dead_letters, health, bench, demo):
     cli.add_command(command)
 
 

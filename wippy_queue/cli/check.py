@@ -20,8 +20,8 @@ from wippy_queue.errors import ConfigurationError, Problem
 def check(target: Target, connect: bool, as_json: bool) -> None:
     """Print every mistake of APP with its place, and start nothing.
 
-    With --connect each broker is asked as well: whether it can be reached, lets us in and is fit for queues, and whether
-    the queues that are there already are as APP declares them.
+    With --connect each broker is asked as well: whether it can be reached, lets us in and is fit for queues, and
+    whether the queues that are there already are as APP declares them.
 
     The exit code is 1 when there are mistakes. Functions and modules that only a Python script registers, with
     engine.function and engine.module, cannot be known here; they are warnings.

@@ -107,6 +107,7 @@ _APPLICATION: Final = (
         help="Leave out what Wippy has and wippy_queue has not, with a warning each, instead of refusing it.",
     ),
 )
+_LIBRARIES: Final = ("pika", "botocore", "urllib3")
 _LOG_FORMAT: Final = click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -155,6 +156,9 @@ def _set_up_logging(level: str, log_format: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":  # the drivers say in words what these say in their own
+        for library in _LIBRARIES:
+            logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def read_duration(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:

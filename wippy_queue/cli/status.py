@@ -114,7 +114,7 @@ class StatusFile:
         text = json.dumps(_state_of(self._engine), ensure_ascii=False, indent=2)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # of mode 0600
         try:
-            with open(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(redact(text))
             Path(name).replace(self._path)
         except BaseException:
@@ -157,7 +157,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, encoding="utf-8") as file:
+        with os.fdopen(handle, encoding="utf-8") as file:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise NotFound(f"{path} is no file")

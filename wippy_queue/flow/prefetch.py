@@ -10,9 +10,9 @@ from wippy_queue.delivery import Delivery
 
 
 class Holder(Protocol):
-    """Who takes deliveries out, one at a time."""
+    """Who takes deliveries out."""
 
-    current: Delivery | None
+    hand: Sequence[Delivery]
 
 
 class PrefetchBuffer(queue.Queue[Delivery]):
@@ -21,9 +21,11 @@ class PrefetchBuffer(queue.Queue[Delivery]):
     Thread safety: ``wait_room`` and ``put_many`` for the one feeder; ``take`` for any worker; ``close`` for anyone.
     """
 
-    def __init__(self, prefetch: int) -> None:
+    def __init__(self, prefetch: int, takers: int = 1) -> None:
         super().__init__(prefetch)
         self._closed = False
+        self._takers = takers
+        self._idle = 0  # how many of them wait
 
     def wait_room(self) -> int:
         """Wait until there is room and return how much; 0 once the buffer is closed."""
@@ -44,16 +46,35 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self.not_empty.notify(len(deliveries))
             return True
 
-    def take(self, holder: Holder) -> Delivery | None:
-        """Wait for the next delivery and put it into the holder's hand; None once the buffer is closed."""
+    def take(self, holder: Holder, most: int = 1) -> Sequence[Delivery]:
+        """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed.
+
+        Args:
+            holder: the worker.
+            most: how many it can use; it gets its share of what is there at most, so that no other one idles.
+        """
         with self.not_empty:
+            self._idle += 1
             while not self._closed and not self._qsize():
                 self.not_empty.wait()
+            self._idle -= 1
             if self._closed:
-                return None
-            holder.current = delivery = self._get()  # under the lock: a stop finds it here or there
+                return ()
+            if most > 1:
+                most = min(most, -(-self._qsize() // max(self._takers, self._idle + 1)))
+            # Under the lock: a stop finds them here or there.
+            holder.hand = hand = [self._get() for _ in range(most)]
             self.not_full.notify()
-            return delivery
+            return hand
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> bool:
+        """Put deliveries that were taken, and not begun, back in front; False once the buffer is closed."""
+        with self.not_empty:
+            if self._closed:
+                return False
+            self.queue.extendleft(reversed(deliveries))
+            self.not_empty.notify(len(deliveries))
+            return True
 
     def close(self) -> list[Delivery]:
         """Let everybody go who waits, and return what nobody has taken, in order. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import attrs
@@ -140,7 +140,13 @@ class Settler:
         self._send(_Settlement(self, delivery))
         return True
 
-    def release(self, deliveries: list[Delivery]) -> list[Delivery]:
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove those messages that are not settled already."""
+        settlements = [_Settlement(self, delivery) for delivery in deliveries if delivery.claim()]
+        if settlements:
+            self._subscription.settle(settlements)
+
+    def release(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Hand messages back as if they had never come, in order; return those that were not settled already."""
         mine = [delivery for delivery in deliveries if delivery.claim()]
         if mine:

@@ -42,11 +42,11 @@ class Timekeeper:
         now = time.monotonic()
         next_due = now + self._limit  # of a handler that starts right now
         for worker in list(self._workers):
-            delivery, begun = worker.current, worker.begun
-            if delivery is None or begun is None:
+            hand, begun = worker.hand, worker.begun
+            if not hand or begun is None:
                 continue
             if now - begun >= self._limit:
-                self._on_stuck(worker, delivery)
+                self._on_stuck(worker, hand[0])  # with a time limit, a worker takes one at a time
             else:
                 next_due = min(next_due, begun + self._limit)
         return next_due - now

@@ -86,6 +86,9 @@ class PythonSession:
             message._leave()
         return ACK
 
+    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        return [self.handle(deliveries[0])]
+
     def kill(self) -> None:
         """Python code cannot be ended from outside; the consumer abandons the thread."""
 

@@ -25,7 +25,17 @@ local function die()
   error(DEAD, 0)
 end
 
-check = as_function(check)
+-- Which message of a batch is in hand, 0 between the calls; and whether it is the last one that this crossing handles:
+-- it may take its time, so Python has given those behind it away.
+local place, parted = 0, false
+
+check = as_function(check) -- whether the call is over; Python takes the chance to part a batch that has become slow
+
+local function ask()
+  parted = true
+  if check(place) then die() end
+end
+
 local on_count, on_coroutine_count
 if COUNT > 0 then
   local asked = 0
@@ -34,14 +44,19 @@ if COUNT > 0 then
     local now = clock()
     if now - asked >= CLOCK_GATE or now < asked then
       asked = now
-      if check() then die() end
+      ask()
     end
   end
   on_coroutine_count = on_count
 else
-  on_count = die -- Python arms the hook of the main thread only to kill
+  -- Python arms the hook of the main thread: for each instruction to kill, for the next line to part a batch.
+  function on_count(event)
+    if event == 'line' then ask() else die() end
+  end
   function on_coroutine_count()
-    if dead or gethook(main) then die() end
+    local armed, mask = gethook(main)
+    if dead or (armed and mask ~= 'l') then die() end
+    if armed then ask() end
   end
 end
 sethook(on_count, '', COUNT > 0 and COUNT or 1000000000)
@@ -141,7 +156,10 @@ end
 -- A function of Python that gives its results, or nil and an errors value.
 local function expose(py)
   local f = as_function(py)
-  return function(...) return results(f(scalars(...))) end
+  return function(...)
+    parted = true
+    return results(f(place, scalars(...)))
+  end
 end
 
 -- 4. What trusted chunks see.
@@ -294,7 +312,7 @@ end
 
 -- 7. What Python calls. Nil means that all went well; else a code comes first.
 
-local FAILED, UNDECODABLE, KILLED, MEMORY = 1, 2, 3, 4
+local FAILED, UNDECODABLE, KILLED, MEMORY, PARTED = 1, 2, 3, 4, 5
 local is_error, parts_of, readable = lib.errors.is_error, lib.errors.parts, lib.errors.readable
 
 local function on_error(e)
@@ -341,8 +359,7 @@ end
 
 local handler
 
--- Run the handler for one message. encoding: 0 JSON, 1 msgpack, 2 as it is.
-local function handle(encoding, body)
+local function handle_one(encoding, body)
   if encoding ~= 2 then
     local value, why = lib[encoding == 0 and 'json' or 'msgpack'].decode(body)
     if why then return UNDECODABLE, why end
@@ -351,6 +368,39 @@ local function handle(encoding, body)
   call_number, in_call = call_number + 1, true
   return finished(xpcall(handler, on_error, body))
 end
+
+-- Run the handler for one message. encoding: 0 JSON, 1 msgpack, 2 as it is.
+local function handle(encoding, body)
+  place = 1
+  local code, kind, message, retryable, details, trace = handle_one(encoding, body)
+  place = 0
+  if code then return code, kind, message, retryable, details, trace end
+end
+
+-- The same for several in one crossing: encoding and body in turn. It ends early after a failure, whose place
+-- `position` tells, and before a message that has been given away.
+local last = 0
+
+local function handle_many(...)
+  local items = { ... }
+  parted = false
+  for i = 1, #items, 2 do
+    place = (i + 1) // 2 -- before `parted` is read: a hook in between gives away what lies behind this place
+    last = place
+    if parted then
+      place = 0
+      return PARTED
+    end
+    local code, kind, message, retryable, details, trace = handle_one(items[i], items[i + 1])
+    if code then
+      place = 0
+      return code, kind, message, retryable, details, trace
+    end
+  end
+  place = 0
+end
+
+local function position() return last end
 
 -- Run the handler for a call from Python: arguments come as one msgpack array, the first result goes back as msgpack.
 local function returned(judge, ok, ...)
@@ -364,12 +414,14 @@ local function returned(judge, ok, ...)
 end
 
 local function invoke(count, arguments)
+  place = 1
   call_number, in_call = call_number + 1, true
   return returned(verdict, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
 end
 
 -- The same for a call by another function, to which `false` is a value like any other.
 local function invoke_nested(count, arguments)
+  place = 1
   call_number, in_call = call_number + 1, true
   local function judge(_, second) return verdict(nil, second) end
   return returned(judge, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
@@ -411,4 +463,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, invoke, invoke_nested, tostring(main)
+return install, install_foreign, define, start, handle, handle_many, position, invoke, invoke_nested, tostring(main)

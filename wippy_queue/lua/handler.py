@@ -17,7 +17,7 @@ from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Timeout, Wippy
 from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
-from wippy_queue.lua.runtime import KILLED, MEMORY, UNDECODABLE, Failure, Runtime, error_from
+from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, error_from
 from wippy_queue.message import Encoding
 
 MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise
@@ -222,6 +222,25 @@ class LuaSession:
         finally:
             context.delivery = None
         return ACK if result is None else self._outcome(delivery, result)
+
+    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Run the handler for several messages in one crossing, as many as go well; see `Session.handle_many`."""
+        if len(deliveries) == 1 or self._function.is_worn(self._runtime):
+            return [self.handle(deliveries[0])]
+        context, runtime = self._context, self._runtime
+        bodies: list[int | bytes] = []
+        for delivery in deliveries:
+            bodies += (_ENCODINGS[delivery.message.encoding], delivery.message.body)
+        context.batch, context.delivery, context.canceled = deliveries, deliveries[0], False
+        try:
+            result = runtime.handle_many(bodies)
+        finally:
+            context.batch, context.delivery = (), None
+        if result is None:
+            return [ACK] * len(deliveries)
+        place = runtime.position()
+        done = [ACK] * (place - 1)
+        return done if result[0] == PARTED else [*done, self._outcome(deliveries[place - 1], result)]
 
     def kill(self) -> None:
         """End the handler that runs now, from any thread; what is stuck in one call of C goes on until that returns."""

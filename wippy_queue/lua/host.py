@@ -157,12 +157,24 @@ class CallContext:
     worker: WorkerContext | None = None
     cancel: threading.Event = attrs.field(factory=threading.Event)
     delivery: Delivery | None = None
+    batch: Sequence[Delivery] = ()  # several messages in one crossing; `delivery` is one of them then
     canceled: bool = False  # one of the modules has told the handler Canceled
     deadline: float = float("inf")  # monotonic seconds
     security: SecurityContext | None = None
     values: bytes = NO_VALUES  # of the module ctx: a msgpack map
     depth: int = 0  # how many calls of functions by functions led here
     runtime: Runtime = attrs.field(init=False)  # that this is the context of
+
+    def part(self, place: int) -> None:
+        """What runs may take its time, so what waits behind the message at ``place`` of the batch is given away.
+
+        0 is no place: a hook that came too late for its call.
+        """
+        batch = self.batch
+        if place and len(batch) > 1 and self.worker is not None:
+            self.delivery = batch[place - 1]
+            self.batch = (self.delivery,)
+            self.worker.part(place)
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
         """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""

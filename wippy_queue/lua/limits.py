@@ -18,6 +18,8 @@ HookMode = Literal["async", "count", "off"]
 COUNT: Final = 10_000  # instructions between two looks at the clock in hook mode "count"
 
 _MASK_COUNT: Final = 8  # LUA_MASKCOUNT
+_MASK_LINE: Final = 4  # LUA_MASKLINE
+_SLOW: Final = 0.01  # seconds after which a batch counts as slow, and what it has not begun is given to others
 _IDLE: Final = 10.0  # seconds without a deadline after which the watchdog's thread ends
 _FIRST_RETRY: Final = 0.01  # seconds until a hook that seems to have got lost is armed again; doubles up to
 _LAST_RETRY: Final = 1.0
@@ -53,11 +55,14 @@ class HookLibrary:
     def attach(self, state: int) -> AsyncHook:
         """Take the hook that ``debug.sethook`` has installed out of a state, ready to be armed."""
         hook = self._get(state)
-        self._set(state, None, 0, 0)
+        self.clear(state)
         return AsyncHook(self, state, hook)
 
-    def set(self, state: int, hook: int) -> None:
-        self._set(state, hook, _MASK_COUNT, 1)
+    def set(self, state: int, hook: int, mask: int) -> None:
+        self._set(state, hook, mask, 1)
+
+    def clear(self, state: int) -> None:
+        self._set(state, None, 0, 0)
 
 
 class AsyncHook:
@@ -72,7 +77,15 @@ class AsyncHook:
 
     def arm(self) -> None:
         """Make the state call its hook at each instruction from now on."""
-        self._library.set(self._state, self._hook)
+        self._library.set(self._state, self._hook, _MASK_COUNT)
+
+    def knock(self) -> None:
+        """Make the state call its hook at each line from now on."""
+        self._library.set(self._state, self._hook, _MASK_LINE)
+
+    def disarm(self) -> None:
+        """Leave the state alone; on the thread that runs it, or while it does not run."""
+        self._library.clear(self._state)
 
 
 class Watched(Protocol):
@@ -142,6 +155,7 @@ class Deadline:
         self._watched_at = math.inf  # when the watchdog looks here next
         self._retry = _FIRST_RETRY
         self._running = False
+        self._slow_at = math.inf  # monotonic; when the batch that runs is to be parted
         self.at = math.inf  # monotonic seconds
         self.expired = False
         self.killed = False
@@ -150,24 +164,30 @@ class Deadline:
         """Take the hook of the runtime's state, before the first call."""
         self._hook = hook
 
-    def start(self, timeout: float | None) -> bool:
+    def start(self, timeout: float | None, batch: bool = False) -> bool:
         """A call begins, which may take ``timeout`` seconds; False: it must not, for the runtime was killed."""
         self._running = True  # before `killed` is read: `kill` writes and reads them in the other order
         if self.killed:
             return False
         if timeout is not None:
             self.at = time.monotonic() + timeout
-            if self._hook is not None and self.at < self._watched_at:
-                self._watched_at = self.at
-                self._watchdog.watch(self, self.at)
+            self._watch(self.at)
+        elif batch:
+            self._slow_at = time.monotonic() + _SLOW
+            self._watch(self._slow_at)
         return True
+
+    def _watch(self, at: float) -> None:
+        if self._hook is not None and at < self._watched_at:
+            self._watched_at = at
+            self._watchdog.watch(self, at)
 
     def stop(self) -> None:
         """The call has ended."""
         self._running = False
-        if self.at != math.inf:
+        if self.at != math.inf or self._slow_at != math.inf:
             with self._lock:  # a deadline that is being acted on is this call's, never the next one's
-                self.at = math.inf
+                self.at = self._slow_at = math.inf
 
     def kill(self) -> None:
         """End the call that runs."""
@@ -177,6 +197,13 @@ class Deadline:
                 return
             self._hook.arm()
         self._watchdog.watch(self, time.monotonic() + _FIRST_RETRY)
+
+    def relax(self) -> None:
+        """The hook was called, and not to kill: it is not needed any more."""
+        with self._lock:
+            self._slow_at = math.inf
+            if self._hook is not None and not self.killed and not self.expired:
+                self._hook.disarm()
 
     def detach(self) -> None:
         """The Lua state is about to be closed: never touch it again."""
@@ -202,7 +229,11 @@ class Deadline:
                 self._hook.arm()
                 self._retry = min(self._retry * 2, _LAST_RETRY)
                 return now + self._retry
-            if self.at == math.inf:
+            if now >= self._slow_at:
+                self._slow_at = math.inf
+                self._hook.knock()
+            again = min(self.at, self._slow_at)
+            if again == math.inf:
                 return None
-            self._watched_at = self.at
-            return self.at
+            self._watched_at = again
+            return again

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ FAILED: Final = 1
 UNDECODABLE: Final = 2
 KILLED: Final = 3
 MEMORY: Final = 4
+PARTED: Final = 5  # a batch was cut short: what follows was given away
 
 Failure = tuple[Any, ...]
 
@@ -79,14 +80,16 @@ class Runtime:
         self._deadline = Deadline(host.watchdog)
         hooks = host.hooks
         count = 0 if hooks is not None or host.hook_mode == "off" else COUNT
-        *loaders, self._handle, self._invoke, self._invoke_nested, state = lua.execute(
+        *loaders, handle, handle_many, position, invoke, invoke_nested, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
-            self._deadline.is_over,
+            self._ask,
             self._guard(lambda path: host.chunks.get(path.decode())),
             count,
             mode="b",
         )
         self._loaders: _Loaders | None = _Loaders(*loaders)
+        self._handle, self._handle_many, self._position = handle, handle_many, position
+        self._invoke, self._invoke_nested = invoke, invoke_nested
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
         self._load_module("logger", self._loaders)  # print needs it
@@ -122,6 +125,25 @@ class Runtime:
         """Run the handler for a message; ``encoding`` is 0 for JSON, 1 for msgpack, 2 for bytes as they are."""
         result: Failure | None = self._call(self._handle, encoding, body, size=len(body), timeout=timeout)
         return result
+
+    def handle_many(self, bodies: Sequence[int | bytes]) -> Failure | None:
+        """Run the handler for several messages in one crossing, without a time limit.
+
+        Args:
+            bodies: encoding (see `handle`) and body in turn.
+
+        Returns:
+            None when all went well. Else what is wrong with the message at `position`, counted from 1, and those behind
+            it were not begun; or PARTED: those from `position` on were not begun.
+        """
+        size = sum(len(body) for body in bodies if type(body) is bytes)
+        result: Failure | None = self._call(self._handle_many, *bodies, size=size, timeout=None, batch=True)
+        return result
+
+    def position(self) -> int:
+        """Return the place of the message that the last call ended with."""
+        place: int = self._position()
+        return place
 
     def invoke(
         self, count: int, arguments: bytes, timeout: float | None = None, *, false_fails: bool = True
@@ -169,21 +191,21 @@ class Runtime:
         self.spoiled = True
         if hasattr(self, "_lua"):
             self._loaders = None
-            del self._lua, self._handle, self._invoke, self._invoke_nested
+            del self._lua, self._handle, self._handle_many, self._position, self._invoke, self._invoke_nested
 
     # The call.
 
-    def _call(self, function: Any, first: Any, second: Any, *, size: int, timeout: float | None) -> Any:
+    def _call(self, function: Any, *arguments: Any, size: int, timeout: float | None, batch: bool = False) -> Any:
         lua, deadline = self._lua, self._deadline
         self.calls += 1
-        if not deadline.start(timeout):
+        if not deadline.start(timeout, batch):
             return (KILLED,)
         if timeout is not None:
             self.context.deadline = deadline.at
         try:
             if self._budget is not None:
                 lua.set_max_memory(self._allowance(size))
-            result = function(first, second)
+            result = function(*arguments)
         except lua54.LuaError as error:  # outside the bootstrap's own net
             result = self._uncaught(error)
         finally:
@@ -198,6 +220,7 @@ class Runtime:
 
     def _uncaught(self, error: lua54.LuaError) -> tuple[Any, ...]:
         """Say what a Lua error means that got past the bootstrap: the end of the call, or no memory to report in."""
+        self.spoiled = True
         if self._deadline.is_over():
             return (KILLED,)
         if isinstance(error, MemoryError) or "not enough memory" in str(error):
@@ -228,6 +251,17 @@ class Runtime:
                 self.spoiled = True
         return used + budget + 2 * size + _SLACK
 
+    def _ask(self, place: int) -> bool:
+        """What Lua's hook asks: whether the call is over. If not, it is only slow: a batch is parted."""
+        try:
+            if self._deadline.is_over():
+                return True
+            self._deadline.relax()
+            self.context.part(place)
+        except BaseException:
+            _logger.exception("a batch could not be parted")
+        return False
+
     # Python functions for Lua.
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
@@ -237,8 +271,9 @@ class Runtime:
         interpreter lock with it.
         """
 
-        def guarded(*arguments: Any) -> tuple[Any, ...]:
+        def guarded(place: int, *arguments: Any) -> tuple[Any, ...]:
             try:
+                self.context.part(place)  # whatever is called may take its time
                 if self._deadline.is_over():
                     return (None,)
                 try:

@@ -420,7 +420,7 @@ def test_lifting_a_mark_is_all_that_a_kind_needs(tmp_path: Path, monkeypatch: py
       resources: ["*"]
       effect: allow
       conditions: [{field: actor.id, operator: eq, value: w}]
-  - {name: aws, kind: config.aws, region: eu, secret_access_key: "${env:app.queue:SIZE}"}
+  - {name: aws, kind: config.aws, access_key_id: eu, secret_access_key: "${env:app.queue:SIZE}"}
 """
     app = load(tmp_path, text)
     assert _get(app, "worker").concurrency == 7

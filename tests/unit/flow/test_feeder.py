@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -37,7 +37,7 @@ class Scripted(FakeSubscription):
 
 
 class Hand:
-    current: Delivery | None = None
+    hand: Sequence[Delivery] = ()
 
 
 def deliveries(count: int) -> list[Delivery]:
@@ -57,7 +57,7 @@ def test_it_asks_for_no_more_than_there_is_room_for() -> None:
     subscription = Scripted(iter([deliveries(3), deliveries(2)]))
     thread, failures = start(subscription, buffer)
     for _ in range(5):
-        assert buffer.take(Hand()) is not None
+        assert buffer.take(Hand())
     subscription.cancel()
     buffer.close()
     thread.join(DEADLINE)

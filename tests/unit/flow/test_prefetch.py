@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from tests.support import DEADLINE, message
 from wippy_queue.delivery import Delivery
@@ -10,7 +11,7 @@ from wippy_queue.flow.prefetch import PrefetchBuffer
 
 
 class Hand:
-    current: Delivery | None = None
+    hand: Sequence[Delivery] = ()
 
 
 def deliveries(count: int) -> list[Delivery]:
@@ -21,9 +22,9 @@ def test_deliveries_come_out_in_order_and_into_the_hand() -> None:
     buffer, hand = PrefetchBuffer(3), Hand()
     first, second = deliveries(2)
     assert buffer.put_many([first, second])
-    assert buffer.take(hand) is first
-    assert hand.current is first
-    assert buffer.take(hand) is second
+    assert buffer.take(hand) == [first]
+    assert hand.hand == [first]
+    assert buffer.take(hand) == [second]
 
 
 def test_room_is_what_prefetch_leaves() -> None:
@@ -59,7 +60,7 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
     assert buffer.close() == []
     for thread in waiting:
         thread.join(DEADLINE)
-    assert results == [None, None, None]
+    assert results == [(), (), ()]
 
     full = PrefetchBuffer(5)
     put = deliveries(3)
@@ -69,3 +70,25 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
     assert full.wait_room() == 0
     assert not full.put_many(deliveries(1))
     assert full.close() == []
+
+
+def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles() -> None:
+    buffer = PrefetchBuffer(20, takers=4)
+    put = deliveries(20)
+    buffer.put_many(put)
+    assert buffer.take(Hand(), 16) == put[:5]
+    assert buffer.take(Hand(), 2) == put[5:7]
+    assert buffer.take(Hand(), 16) == put[7:11]
+    assert buffer.take(Hand()) == put[11:12]
+
+
+def test_what_was_not_begun_goes_back_in_front_in_order() -> None:
+    buffer = PrefetchBuffer(3, takers=1)
+    put = deliveries(3)
+    buffer.put_many(put)
+    taken = buffer.take(Hand(), 3)
+    buffer.put_many(deliveries(1))
+    assert buffer.put_back(taken[1:])
+    assert buffer.take(Hand(), 2) == put[1:]
+    buffer.close()
+    assert not buffer.put_back(taken)

@@ -19,7 +19,8 @@ Copied = Callable[[WippyQueueError | None], None]
 class Copier:
     """Publishes what a consumer gives back.
 
-    Thread safety: ``parcel`` and ``able`` from any thread; the rest on the consuming link's thread, where ``done`` is called too.
+    Thread safety: ``parcel`` and ``able`` from any thread; the rest on the consuming link's thread, where ``done`` is
+    called too.
     """
 
     def __init__(self, link: Link, outbox: Outbox, delays: Delays, room: int) -> None:

@@ -9,7 +9,8 @@ from wippy_queue.drivers.amqp.broker import Broker
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions
 from wippy_queue.drivers.amqp.subscription import AmqpSubscription
 from wippy_queue.drivers.amqp.topology import Declared
-from wippy_queue.errors import NotFound, Unavailable
+from wippy_queue.drivers.amqp.verify import verify
+from wippy_queue.errors import NotFound, Problem, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -50,6 +51,9 @@ class AmqpDriver:
             self._declared[queue.name] = declared
         if broker is not None and declared.drops:
             broker.catch_dropped(declared)
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        return verify(self.id, self._config, queues)
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         broker = self._running()

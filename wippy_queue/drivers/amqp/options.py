@@ -91,6 +91,11 @@ class AmqpQueueOptions:
                     raise ValueError(
                         f"a quorum queue cannot have {name}: {value}; leave it out, or use a classic queue"
                     )
+            if self.max_length and self.overflow != "drop_oldest":
+                raise ValueError(
+                    f"RabbitMQ lets more than max_length into a quorum queue with overflow: {self.overflow}; set"
+                    " overflow: drop_oldest, or use a classic queue"
+                )
         if self.max_priority is not None and self.max_length and self.overflow == "drop_oldest":
             raise ValueError(
                 "RabbitMQ would drop the messages of the highest priority first; leave out max_priority,"

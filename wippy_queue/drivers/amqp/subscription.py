@@ -70,6 +70,7 @@ class AmqpSubscription:
         self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
         self._syncing = False
         self._closing = False
+        self._shut = False
         self.intake = Intake(
             link,
             f"queue {declared.queue.id}",
@@ -387,7 +388,8 @@ class AmqpSubscription:
         self._copier.hand_back(self.declared, receipt.message, copied)
 
     def _close_if_done(self) -> None:
-        if self._closing and not self._copying and not self._syncing and not self._unseen:
+        if self._closing and not self._shut and not self._copying and not self._syncing and not self._unseen:
+            self._shut = True
             self.intake.close(lambda _: self._ended())
 
     def _give_up(self) -> None:

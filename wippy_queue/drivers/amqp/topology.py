@@ -2,8 +2,8 @@
 
 ``tasks``           the queue itself
 ``tasks.due``       consumed beside it, before it: what was handed back, whatever the limit of ``tasks`` says
-``tasks.delay.500`` what waits for half a second, then goes to ``tasks`` (to ``tasks.due`` where ``max_length`` is set, for
-                    what expires into a full queue is lost); it vanishes by itself
+``tasks.delay.500`` what waits for half a second, then goes to ``tasks``; it vanishes by itself. Where ``max_length`` is
+                    set it is ``tasks.due.delay.500``, and leads there, for what comes from it to a full queue is lost
 ``tasks.dropped``   what has expired or was pushed out, on its way to the flow; there once something can be dropped
 """
 

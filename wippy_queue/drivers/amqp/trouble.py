@@ -28,6 +28,8 @@ def root(error: BaseException) -> BaseException:
         inner: object = None
         if isinstance(error, workflow.AMQPConnectionWorkflowFailed):
             inner = error.exceptions[-1] if error.exceptions else None
+        elif isinstance(error, workflow.AMQPConnectorPhaseErrorBase):
+            inner = error.exception
         elif isinstance(error, workflow.AMQPConnectorException) or type(error) is exceptions.AMQPConnectionError:
             inner = error.args[0] if error.args else None
         if not isinstance(inner, BaseException):
@@ -42,6 +44,8 @@ def words(error: BaseException) -> str:
         return redact(f"{error.reply_text} ({error.reply_code})")
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, workflow.AMQPConnectorStackTimeout):
+        return "no answer in time"
     text = str(error.args[0]) if len(error.args) == 1 else str(error)
     return redact(text) or type(error).__name__
 

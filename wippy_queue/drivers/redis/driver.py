@@ -11,8 +11,9 @@ from typing import Final
 from wippy_queue.drivers.redis.life import Life
 from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
-from wippy_queue.drivers.redis.waiting import LocalQueue
-from wippy_queue.errors import Conflict, Invalid, NotFound, Unavailable
+from wippy_queue.drivers.redis.verify import verify
+from wippy_queue.drivers.redis.waiting import LocalQueue, check_name
+from wippy_queue.errors import Conflict, NotFound, Problem, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -53,8 +54,7 @@ class RedisDriver:
 
     def declare(self, queue: Queue) -> None:
         self._check_process()
-        if "{" in queue.name or "}" in queue.name:
-            raise Invalid(f"queue {queue.id}: `queue_name` must not contain braces on Redis, found {queue.name!r}")
+        check_name(queue)
         with self._lock:
             known = self._declared.get(queue.name)
             if known is None:
@@ -65,6 +65,9 @@ class RedisDriver:
             life = self._life
         if life is not None:
             life.look_at_queues()
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        return verify(self.id, self._config, queues)
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         life = self._running()

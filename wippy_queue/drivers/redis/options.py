@@ -19,7 +19,7 @@ def _check_url(_instance: object, attribute: Any, value: str) -> None:
     except ValueError:
         known = False
     if not known:
-        raise ValueError(f"'{attribute.name}' must be redis://, rediss:// (TLS) or unix://, and a port a number")
+        raise ValueError(f"'{attribute.name}' must be redis://host:port/db, rediss:// for TLS, or unix://path")
 
 
 def _check_prefix(_instance: object, attribute: Any, value: str) -> None:

@@ -6,7 +6,13 @@ import threading
 from typing import Protocol
 
 from wippy_queue.drivers.redis.options import options_of
+from wippy_queue.errors import Invalid
 from wippy_queue.queues import Queue
+
+
+def check_name(queue: Queue) -> None:
+    if "{" in queue.name or "}" in queue.name:
+        raise Invalid(f"queue {queue.id}: `queue_name` must not contain braces on Redis, found {queue.name!r}")
 
 
 class Signal:

@@ -15,7 +15,16 @@ from wippy_queue.drivers.sqs.options import SqsConfig
 from wippy_queue.drivers.sqs.pool import Pool
 from wippy_queue.drivers.sqs.queue import SqsQueue, send_item
 from wippy_queue.drivers.sqs.subscription import CLOSE_WAIT, SqsSubscription
-from wippy_queue.errors import Canceled, Invalid, NotFound, RateLimited, Timeout, Unavailable, WippyQueueError
+from wippy_queue.errors import (
+    Canceled,
+    Invalid,
+    NotFound,
+    Problem,
+    RateLimited,
+    Timeout,
+    Unavailable,
+    WippyQueueError,
+)
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -72,6 +81,14 @@ class SqsDriver:
             opened.declare(queue)
         with self._lock:
             self._declared[queue.name] = queue
+
+    def verify(self, queues: Sequence[Queue]) -> list[Problem]:
+        opened = _Open(self.id, self._config)
+        try:
+            opened.ask(opened.client.ping, _WAIT)
+            return [problem for queue in queues for problem in opened.verify(queue)]
+        finally:
+            opened.close()
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         opened = self._opened()
@@ -131,15 +148,30 @@ class _Open:
         known = self._queues.get(queue.name)
         if known is not None and known.queue.options == queue.options:
             return
+        made = self._make(queue)
+        self.ask(made.declare, _WAIT)
+        with self._lock:
+            self._queues = {**self._queues, queue.name: made}
+
+    def _make(self, queue: Queue) -> SqsQueue:
         made = SqsQueue(queue, self._config, self.client, self.calls)
-        other = next((one for one in self._queues.values() if one.name == made.name and one is not known), None)
+        others = [one for name, one in self._queues.items() if name != queue.name]
+        other = next((one for one in others if one.name == made.name), None)
         if other is not None:
             raise Invalid(
                 f"queue {queue.id}: on SQS it would be {made.name}, and so is {other.queue.id}; set another queue_name"
             )
-        self.ask(made.declare, _WAIT)
-        with self._lock:
+        return made
+
+    def verify(self, queue: Queue) -> list[Problem]:
+        """Return what stands against the queue; nothing is made."""
+        try:
+            made = self._make(queue)
             self._queues = {**self._queues, queue.name: made}
+            self.ask(made.verify, _WAIT)
+        except WippyQueueError as error:
+            return [Problem(str(error), entry=queue.id)]
+        return []
 
     def subscribe(self, queue: SqsQueue, window: int) -> SqsSubscription:
         subscription = SqsSubscription(

@@ -103,6 +103,12 @@ class SqsQueue:
         self._url = url
         self.retention = float(found.get("MessageRetentionPeriod", self._config.message_retention_period))
 
+    def verify(self) -> None:
+        """Raise what `declare` would, as far as that can be known without making the queue."""
+        url = self.client.url_of(self.name)
+        if url is not None:
+            self._check(self.client.attributes(url))
+
     def _wanted(self) -> dict[str, str]:
         config, given = self._config, self._given()
         attributes = {

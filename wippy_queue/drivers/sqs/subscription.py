@@ -103,11 +103,13 @@ class SqsSubscription:
             if count <= 0 or self._cancelled:
                 return
             count = min(self._batch, count)
+            # One poll waits for what may come; the others only look whether there is more.
+            wait = self._wait_time if self._polling == 0 else 0.0
             self._asked += count
             self._polling += 1
-            self._polls.run(partial(self._ask, count), pause)
+            self._polls.run(partial(self._ask, count, wait), pause)
 
-    def _ask(self, count: int) -> None:
+    def _ask(self, count: int, wait: float) -> None:
         """One poll, on a thread of the pool."""
         began = time.monotonic()
         raws: list[dict[str, Any]] = []
@@ -115,8 +117,7 @@ class SqsSubscription:
         error: Exception | None = None
         if not self._cancelled:
             try:
-                wait = min(self._wait_time, _CROWDED_WAIT) if self._polls.crowded else self._wait_time
-                raws = self._queue.receive(count, wait)
+                raws = self._queue.receive(count, min(wait, _CROWDED_WAIT) if self._polls.crowded else wait)
                 deliveries = [delivery for raw in raws if (delivery := self._delivery(raw)) is not None]
             except Exception as failed:
                 error = failed
@@ -285,6 +286,13 @@ class SqsSubscription:
     # leases
 
     def _beat(self) -> None:
+        try:
+            self._extend()
+        finally:
+            if self._held or not self._closed:
+                self._calls.run(self._beat, self._visibility / 3)
+
+    def _extend(self) -> None:
         """Extend every lease of which a third has passed, up to twelve hours from its receive."""
         now = time.monotonic()
         items: list[Item] = []
@@ -300,12 +308,9 @@ class SqsSubscription:
                         lease.handle, seconds, lease.end, partial(self._renewed, lease, now, seconds)
                     )
                     items.append(lease.renewal)
-            going_on = bool(self._held) or not self._closed
         for batches in (self._queue.deletes, self._queue.sends, self._queue.hides):
             batches.sweep()
         self._queue.hides.add(items)
-        if going_on:
-            self._calls.run(self._beat, self._visibility / 3)
 
     def _renewed(self, lease: Lease, asked: float, seconds: float, error: WippyQueueError | None) -> None:
         with self._changed:

@@ -1,0 +1,87 @@
+"""The ledger on RabbitMQ, whose connections are closed while everybody works."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from tests.ledger.child import WINDOW
+from tests.ledger.ledger import PATIENCE, Account, Run
+from tests.ledger.test_ledger import disturb, seed
+
+_QUIET = 2.0  # seconds without a handler that starts, after which nothing is left: longer than any delay and reconnect
+
+
+class AmqpRun(Run):
+    """Faults of connections beside those of processes."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        driver: dict[str, Any] = {
+            "kind": "queue.driver.amqp",
+            "url": url,
+            "reconnect_delay": "50ms",
+            "reconnect_max_delay": "500ms",
+            "meta": {"prefix": f"ledger-{uuid.uuid4().hex[:8]}-"},
+        }
+        super().__init__(folder, driver, seed())
+
+    def close_connections(self) -> None:
+        """What each consumer holds is void, and comes again."""
+        command = ["rabbitmqctl", "close_all_connections", "--vhost", "/", "a test does this"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        self.allowed += 2 * WINDOW
+        self.faults["close_all_connections"] += 1
+
+    def settle(self) -> Account:
+        """RabbitMQ tells nobody what others delay or hold, so `join` cannot wait for that: the journal does."""
+        while self.children:
+            self.stop()
+        self.spawn(publishers=0)
+        journal = self.folder / "effects"
+        size, since, end = -1, time.monotonic(), time.monotonic() + PATIENCE
+        while time.monotonic() - since < _QUIET:
+            assert time.monotonic() < end
+            if (now := journal.stat().st_size) != size:
+                size, since = now, time.monotonic()
+            time.sleep(0.05)
+        return super().settle()
+
+
+@pytest.fixture
+def run(tmp_path: Path, amqp_url: str) -> Iterator[AmqpRun]:
+    run = AmqpRun(tmp_path, amqp_url)
+    yield run
+    for child in run.children:
+        child.kill()
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection:
+        channel = connection.channel()
+        for name in ("tasks", "dead"):
+            for companion in ("", ".due", ".dropped"):
+                channel.queue_delete(f"{run.driver['meta']['prefix']}{name}{companion}")
+
+
+def test_amqp_loses_nothing(run: AmqpRun) -> None:
+    faults = {run.kill: 3, run.stop: 3, run.stop_during_start: 1, run.close_connections: 3}
+    for fault in faults:  # each of them once, then some by chance
+        while len(run.children) < 2:
+            run.spawn()
+        run.let_work()
+        fault()
+    disturb(run, faults, lambda: run.faults.total() >= 6)
+    run.check(run.settle(), exact_attempts=False)
+
+
+def test_graceful_stops_alone_repeat_nothing_on_amqp(run: AmqpRun) -> None:
+    disturb(run, {run.stop: 3, run.stop_during_start: 1}, lambda: run.faults.total() >= 6)
+    account = run.settle()
+    run.check(account, exact_attempts=True)
+    assert account.repeated == 0

@@ -1,0 +1,429 @@
+"""What the AMQP driver does beyond the contract, on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
+
+from contextlib import ExitStack
+
+import pika
+
+from tests.faults.proxy import Proxy
+from tests.faults.test_amqp import Bench, receive, settle
+from tests.support import eventually, message
+from wippy_queue import Engine
+from wippy_queue.delivery import Settlement
+from wippy_queue.drivers.amqp.driver import AmqpDriver
+from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
+from wippy_queue.errors import Conflict, Invalid, NotFound, Unavailable
+from wippy_queue.ids import EntryId
+from wippy_queue.queues import DeadLetter, Queue
+
+
+@pytest.fixture
+def bench(amqp_url: str) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(amqp_url, stack)
+
+
+@pytest.fixture
+def driver(bench: Bench) -> AmqpDriver:
+    return bench.driver()
+
+
+def die(driver: AmqpDriver) -> None:
+    """Lose the connections as a killed process does: nothing is settled or handed back."""
+    broker, driver._broker = driver._broker, None
+    assert broker is not None
+    broker._outbox.close()
+    for link in (broker._publishing, broker._consuming):
+        link.begin_stop()
+        link.finish_stop(time.monotonic() + 1.0)
+
+
+# attempts
+
+
+def test_a_message_that_kills_its_process_is_counted_each_time(bench: Bench) -> None:
+    """RabbitMQ remembers one return alone: the driver counts, or the message would come for ever."""
+    queue = bench.queue(bench.driver())
+    seen = []
+    for life in range(4):
+        driver = bench.driver()
+        driver.declare(queue)
+        if life == 0:
+            driver.publish(queue, [message("poison", headers={"n": 9})], 5)
+        subscription = driver.subscribe(queue, 1)
+        (delivery,) = receive(subscription)
+        assert dict(delivery.message.headers) == {"n": 9}
+        seen.append(delivery.message.attempts)
+        assert subscription.begin(delivery)
+        die(driver)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_what_a_graceful_stop_hands_back_is_no_attempt_for_others_either(bench: Bench) -> None:
+    """However often: a rolling deployment must not give up messages that no handler has seen."""
+    queue = bench.queue(bench.driver())
+    driver = bench.driver()
+    driver.declare(queue)
+    names = [f"m-{number}" for number in range(10)]
+    driver.publish(queue, [message(name) for name in names], 5)
+    for _ in range(4):
+        subscription = driver.subscribe(queue, 6)
+        held = receive(subscription, 3)
+        on_their_way = subscription.cancel()
+        settle(subscription, *held, *on_their_way, action="release")
+        subscription.close()
+        driver.stop()
+        driver = bench.driver()
+        driver.declare(queue)
+    deliveries = receive(driver.subscribe(queue, 10), 10)
+    assert {delivery.message.attempts for delivery in deliveries} == {0}
+    assert [delivery.message.id for delivery in deliveries] == names, "what was handed back comes first, in order"
+
+
+def test_a_driver_that_stops_hands_back_what_nobody_has_begun(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("begun"), message("buffered"), message("on its way")], 5)
+    subscription = driver.subscribe(queue, 3)
+    begun, _ = receive(subscription, 2)
+    assert subscription.begin(begun)
+    driver.stop()
+    other = bench.driver()
+    other.declare(queue)
+    attempts = {d.message.id: d.message.attempts for d in receive(other.subscribe(queue, 3), 3)}
+    assert attempts == {"begun": 1, "buffered": 0, "on its way": 0}
+
+
+def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None:
+    """pika would reject them, and so mark them as if they came from a crash."""
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    driver.publish(queue, [message(f"m-{number}") for number in range(300)], 5)
+    bench.proxy.latency = 0.02  # so that some are on their way
+    subscription = driver.subscribe(queue, 300)
+    settle(subscription, *subscription.cancel(), action="release")
+    subscription.close()
+    other = bench.driver()
+    other.declare(queue)
+    deliveries = receive(other.subscribe(queue, 300), 300)
+    assert {delivery.message.attempts for delivery in deliveries} == {0}
+
+
+def test_one_lost_connection_alone_gives_no_message_up(bench: Bench) -> None:
+    """Nobody knows whether its handler had begun; the second time it counts."""
+    first = bench.queue(bench.driver())
+    queue = attrs.evolve(first, dead_letter=DeadLetter(queue=EntryId("test:dead"), max_attempts=1))
+    seen = []
+    for life in range(3):
+        driver = bench.driver()
+        driver.declare(queue)
+        if life == 0:
+            driver.publish(queue, [message("a")], 5)
+        seen.append(receive(driver.subscribe(queue, 1))[0].message.attempts)
+        die(driver)
+    assert seen == [0, 0, 2]
+
+
+def test_a_look_at_the_queue_costs_no_attempt(driver: AmqpDriver, bench: Bench) -> None:
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("a"), message("b")], 5)
+    assert [one.id for one in driver.peek(queue, 5)] == ["a", "b"]
+    assert [d.message.attempts for d in receive(driver.subscribe(queue, 2), 2)] == [0, 0]
+
+
+def test_a_quorum_queue_counts_by_itself(bench: Bench) -> None:
+    queue = bench.queue(bench.driver(), queue_type="quorum")
+    seen = []
+    for life in range(4):
+        driver = bench.driver()
+        driver.declare(queue)
+        if life == 0:
+            driver.publish(queue, [message("poison")], 5)
+        subscription = driver.subscribe(queue, 1)
+        (delivery,) = receive(subscription)
+        seen.append(delivery.message.attempts)
+        assert subscription.begin(delivery)
+        die(driver)
+    assert seen == [0, 1, 2, 3]
+
+
+# other programs
+
+
+def test_messages_of_other_programs_are_taken(driver: AmqpDriver, bench: Bench) -> None:
+    queue = bench.queue(driver)
+
+    def publish(channel: Any) -> None:
+        channel.basic_publish("", queue.name, b"plain text", pika.BasicProperties(content_type="text/plain"))
+        channel.basic_publish("", queue.name, b'{"n":1}', pika.BasicProperties(headers={"list": [1], "n": 2}, type="t"))
+
+    bench.broker(publish)
+    subscription = driver.subscribe(queue, 2)
+    text, json = receive(subscription, 2)
+    assert (text.message.encoding, text.message.body) == ("binary", b"plain text")
+    assert (json.message.encoding, dict(json.message.headers)) == ("json", {"n": 2, "message_type": "t"})
+    assert settle(subscription, text, json, action="requeue") == [None, None]
+    assert {d.message.body for d in receive(subscription, 2)} == {b"plain text", b'{"n":1}'}
+
+
+def test_a_queue_of_other_arguments_is_a_conflict_that_says_which(driver: AmqpDriver, bench: Bench) -> None:
+    queue = bench.queue(driver, message_ttl=1.0)
+    other = attrs.evolve(queue, options=AmqpQueueOptions(message_ttl=2.0))
+    with pytest.raises(Conflict, match=r"x-message-ttl is 1000 there and 2000 here \(option message_ttl\)"):
+        driver.declare(other)
+    driver.publish(queue, [message("still works")], 5)
+
+
+def test_a_queue_of_other_arguments_can_be_used_as_it_is(driver: AmqpDriver, bench: Bench) -> None:
+    name = f"theirs-{id(bench)}"
+    bench.names.append(name)
+    bench.broker(lambda channel: channel.queue_declare(name, durable=True))
+    options = AmqpQueueOptions(on_mismatch="use_existing")
+    queue = Queue(id=EntryId("test:theirs"), name=name, driver=driver.id, options=options)
+    driver.declare(queue)
+    driver.publish(queue, [message("a")], 5)
+    subscription = driver.subscribe(queue, 1)
+    assert settle(subscription, *receive(subscription)) == [None]
+
+
+# options
+
+
+def test_a_priority_that_the_queue_has_no_place_for_is_refused(driver: AmqpDriver, bench: Bench) -> None:
+    """But not where it is a neutral header, which may have any value, or that of a dead letter."""
+    queue = bench.queue(driver)
+    for headers in ({}, {"amqp.priority": 3}):
+        with pytest.raises(Invalid, match=r"test:amqp .*max_priority"):
+            driver.publish(queue, [message("a", priority=0 if headers else 3, headers=headers)], 5)
+    driver.publish(queue, [message("a", priority=3, headers={"priority": 3})], 5)
+    driver.publish(queue, [message("b", priority=3, headers={"x_dead_letter_reason": "attempts"})], 5)
+
+
+def test_the_window_has_a_ceiling(bench: Bench) -> None:
+    driver = bench.driver(prefetch_count=2)
+    queue = bench.queue(driver)
+    driver.publish(queue, [message(f"m-{number}") for number in range(5)], 5)
+    subscription = driver.subscribe(queue, 100)
+    receive(subscription, 2)
+    assert subscription.receive(1, 0.1) == []
+
+
+def test_an_exclusive_consumer_keeps_others_away_until_it_leaves(bench: Bench) -> None:
+    driver = bench.driver()
+    queue = bench.queue(driver)
+    options = AmqpConsumerOptions(exclusive=True, consumer_tag="the-one")
+    first = driver.subscribe(queue, 1, options)
+    with pytest.raises(Unavailable, match="another consumer has it for itself") as caught:
+        driver.subscribe(queue, 1)
+    assert caught.value.retryable
+    first.close()
+    second = driver.subscribe(queue, 1)
+    driver.publish(queue, [message("a")], 5)
+    assert settle(second, *receive(second)) == [None]
+
+
+def test_messages_without_a_ttl_get_that_of_the_driver(bench: Bench) -> None:
+    dropped: list[str] = []
+    driver = bench.driver(default_message_ttl=0.1)
+    queue = attrs.evolve(bench.queue(driver), on_drop=lambda messages, reason: dropped.extend(m.id for m in messages))
+    driver.declare(queue)
+    driver.publish(queue, [message("short"), message("long", expires_at=time.time() + 60)], 5)
+    eventually(lambda: dropped == ["short"], "the message has expired")
+    assert [one.id for one in driver.peek(queue, 5)] == ["long"]
+
+
+def test_a_delayed_message_that_has_expired_is_dropped_when_it_is_due(bench: Bench) -> None:
+    dropped: list[tuple[str, str]] = []
+    driver = bench.driver()
+    queue = attrs.evolve(
+        bench.queue(driver), on_drop=lambda messages, reason: dropped.extend((m.id, reason) for m in messages)
+    )
+    driver.declare(queue)
+    driver.publish(queue, [message("a", delay=0.2, expires_at=time.time() + 0.1)], 5)
+    assert driver.subscribe(queue, 1).receive(1, 0.5) == []
+    eventually(lambda: dropped == [("a", "expired")], "the message was handed over")
+    assert driver.wait_idle(queue, 5)
+
+
+# connections
+
+
+def test_a_driver_has_two_connections_whatever_its_queues_and_consumers(bench: Bench) -> None:
+    driver = bench.driver()
+    for _ in range(5):
+        queue = bench.queue(driver)
+        for _ in range(3):
+            driver.subscribe(queue, 1)
+        driver.publish(queue, [message("a")], 5)
+    assert bench.proxy.accepted == 2
+
+
+def test_amqplain_is_an_authentication_too(bench: Bench) -> None:
+    bench.queue(bench.driver(auth_mechanism="AMQPLAIN"))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "AMQPLAIN"])
+def test_a_wrong_password_is_told_at_once_and_not_shown(amqp_url: str, mechanism: Any) -> None:
+    config = AmqpConfig(url=amqp_url.replace("guest:guest", "guest:s3cret"), auth_mechanism=mechanism)
+    driver = AmqpDriver(EntryId("test:amqp"), config)
+    since = time.monotonic()
+    with pytest.raises(Unavailable, match="check user, password and vhost") as caught:
+        driver.start()
+    assert time.monotonic() - since < 5
+    assert caught.value.retryable is False
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_broker_that_is_not_there_is_worth_another_try() -> None:
+    driver = AmqpDriver(EntryId("test:amqp"), AmqpConfig(url="amqp://127.0.0.1:1/", connection_timeout=0.3))
+    with pytest.raises(Unavailable, match=r"127.0.0.1:1/ cannot be reached: Connection refused") as caught:
+        driver.start()
+    assert caught.value.retryable
+    driver.stop()
+
+
+def test_a_broker_that_says_nothing_is_given_up_after_the_timeout(bench: Bench) -> None:
+    bench.proxy.swallow()
+    config = AmqpConfig(url=bench.proxy.url(bench.url), connection_timeout=0.5)
+    since = time.monotonic()
+    with pytest.raises(Unavailable):
+        AmqpDriver(EntryId("test:amqp"), config).start()
+    assert time.monotonic() - since < 4
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of localhost that signs itself, and its key."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-out", str(cert), "-keyout", str(key)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except OSError:
+        pytest.skip("there is no openssl")
+    return cert, key
+
+
+def test_tls_verifies_the_broker(bench: Bench, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    bench.proxy.close()
+    bench.proxy = bench._stack.enter_context(Proxy("127.0.0.1", 5672, context))
+    trusted = AmqpTls(enabled=True, ca=str(cert), server_name="localhost")
+    driver = bench.driver(tls=trusted)
+    queue = bench.queue(driver)
+    driver.publish(queue, [message(f"m-{number}", bytes(1000)) for number in range(500)], 10)
+    subscription = driver.subscribe(queue, 500)
+    assert settle(subscription, *receive(subscription, 500)) == [None] * 500
+    for wrong in (AmqpTls(enabled=True, server_name="localhost"), AmqpTls(enabled=True, ca=str(cert))):
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            bench.driver(tls=wrong)
+    bench.driver(tls=AmqpTls(enabled=True, insecure_skip_verify=True))
+
+
+# publishing
+
+
+def test_many_threads_share_the_window_of_confirms(driver: AmqpDriver, bench: Bench) -> None:
+    """More messages than may be unconfirmed at once, in batches of all sizes."""
+    queue = bench.queue(driver)
+
+    def publish(thread: int) -> None:
+        driver.publish(queue, [message(f"{thread}-{number}") for number in range(900)], 30)
+
+    threads = [threading.Thread(target=publish, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert driver.info(queue).ready == 3600
+
+
+def test_a_message_that_cannot_be_encoded_does_not_end_the_connection(driver: AmqpDriver, bench: Bench) -> None:
+    queue = bench.queue(driver)
+    with pytest.raises(Invalid):
+        driver.publish(queue, [message("\ud800")], 5)
+    driver.publish(queue, [message("fine")], 5)
+    assert bench.proxy.accepted == 2
+
+
+def test_a_queue_that_is_gone_while_it_is_looked_at_is_not_found(driver: AmqpDriver, bench: Bench) -> None:
+    queue = bench.queue(driver)
+    bench.broker(lambda channel: channel.queue_delete(queue.name))
+    look: Callable[[], object]
+    for look in (lambda: driver.info(queue), lambda: driver.purge(queue), lambda: driver.peek(queue, 1)):
+        with pytest.raises(NotFound):
+            look()
+    driver.declare(queue)
+    assert driver.info(queue).ready == 0
+
+
+def test_a_refused_copy_goes_back_with_its_original(driver: AmqpDriver, bench: Bench) -> None:
+    """Headers that have outgrown a frame cannot be published; nothing is lost and nobody waits for ever."""
+    queue = bench.queue(driver)
+    driver.publish(queue, [message("a")], 5)
+    subscription = driver.subscribe(queue, 1)
+    (delivery,) = receive(subscription)
+    grown = attrs.evolve(delivery.message, headers={"long": "x" * 200_000})
+    told: list[Exception | None] = []
+    assert delivery.claim()
+    subscription.settle([Settlement(delivery, "requeue", grown, 0.0, told.append)])
+    assert receive(subscription)[0].message.id == "a"
+    assert isinstance(told[0], Invalid)
+
+
+def test_an_application_runs_on_rabbitmq(amqp_url: str, bench: Bench) -> None:
+    """From YAML's entries to the ack, with a retry and a dead letter on the way."""
+    prefix = f"app-{id(bench)}"
+    bench.names += [f"{prefix}-tasks", f"{prefix}-dead"]
+    engine = Engine.from_entries(
+        [
+            {"name": "rabbit", "kind": "queue.driver.amqp", "url": amqp_url},
+            {"name": "dead", "kind": "queue.queue", "driver": "rabbit", "queue_name": f"{prefix}-dead"},
+            {
+                "name": "tasks",
+                "kind": "queue.queue",
+                "driver": "rabbit",
+                "queue_name": f"{prefix}-tasks",
+                "retry": {"initial_delay": "10ms"},
+                "dead_letter": {"queue": "dead", "max_attempts": 2},
+            },
+            {
+                "name": "worker",
+                "kind": "queue.consumer",
+                "queue": "tasks",
+                "func": "handler",
+                "concurrency": 2,
+                "lifecycle": {"auto_start": True},
+            },
+        ]
+    )
+    handled: list[object] = []
+
+    @engine.function("app:handler")
+    def handler(body: Any) -> None:
+        handled.append(body["n"])
+        if body["n"] == 13:
+            raise ValueError("unlucky")
+
+    with engine:
+        engine.publish_many("app:tasks", [{"n": number} for number in range(20)])
+        engine.join("app:tasks", timeout=20)
+        (letter,) = engine.dead_letters("app:dead").list()
+        assert (letter.reason, letter.attempts) == ("attempts", 2)
+    assert sorted(handled, key=str) == sorted([*range(20), 13], key=str)

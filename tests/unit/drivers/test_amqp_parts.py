@@ -1,0 +1,313 @@
+"""Parts of the AMQP driver that need no broker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
+
+from pika import exceptions
+from pika.adapters.utils import connection_workflow as workflow
+
+from tests.support import message, queue
+from wippy_queue.drivers.amqp.dropper import Drop, Dropper
+from wippy_queue.drivers.amqp.intake import Intake, Receipt
+from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
+from wippy_queue.drivers.amqp.parameters import connection_parameters
+from wippy_queue.drivers.amqp.topology import Declared, tier
+from wippy_queue.drivers.amqp.trouble import channel_trouble, connection_trouble, words
+from wippy_queue.errors import Conflict, Invalid, NotFound, PermissionDenied, Unavailable
+
+
+def test_without_pika_everything_is_known_but_the_driver_cannot_be_made() -> None:
+    """`check` reads applications on machines without the extra; a run says what to install."""
+    code = """
+import sys
+sys.modules["pika"] = None
+from wippy_queue import Engine, Unavailable
+from wippy_queue.drivers import DRIVER_KINDS
+kind = DRIVER_KINDS["queue.driver.amqp"]
+try:
+    kind.create("app:rabbit", kind.config())
+except Unavailable as error:
+    assert error.retryable is False
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "pip install 'wippy_queue[amqp]'" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("delay", "ms"),
+    [
+        (0.0001, 1),
+        (0.001, 1),
+        (0.07, 70),
+        (0.1, 100),
+        (0.101, 110),
+        (0.2999, 300),
+        (0.3, 300),
+        (1.0, 1000),
+        (1.234, 1300),
+        (59.9, 60_000),
+        (3600.0, 3_600_000),
+        (1e9, 4_294_000_000),
+    ],
+)
+def test_delays_are_rounded_up_to_two_digits(delay: float, ms: int) -> None:
+    """So there are at most ninety delay queues for each power of ten, and no delay ends too early."""
+    assert tier(delay) == ms
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"queue_type": "quorum", "durable": False}, "durable"),
+        ({"queue_type": "quorum", "exclusive": True}, "exclusive"),
+        ({"queue_type": "quorum", "auto_delete": True}, "auto_delete"),
+        ({"queue_type": "quorum", "max_priority": 3}, "max_priority"),
+        ({"queue_type": "quorum", "max_length": 3}, "drop_oldest"),
+        ({"max_priority": 3, "max_length": 3, "overflow": "drop_oldest"}, "highest priority first"),
+    ],
+)
+def test_what_rabbitmq_cannot_do_is_refused_at_load(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        AmqpQueueOptions(**options)
+
+
+def test_other_options_that_make_no_sense_are_refused_too() -> None:
+    with pytest.raises(ValueError, match="no_local"):
+        AmqpConsumerOptions(no_local=True)
+    with pytest.raises(ValueError, match="reconnect_delay"):
+        AmqpConfig(reconnect_delay=60.0)
+    with pytest.raises(ValueError, match="both"):
+        AmqpTls(cert="a.pem")
+    with pytest.raises(ValueError, match="leave one out"):
+        AmqpTls(ca="a.pem", ca_env="CA")
+
+
+def test_the_password_is_not_in_the_text_of_a_configuration() -> None:
+    assert "s3cret" not in repr(AmqpConfig(url="amqp://me:s3cret@host/"))
+
+
+@pytest.mark.parametrize(
+    ("url", "vhost", "expected"),
+    [
+        ("amqp://localhost", None, ("localhost", 5672, "/", "guest", "guest")),
+        ("amqp://me:p%40ss@rabbit:5673/", None, ("rabbit", 5673, "/", "me", "p@ss")),
+        ("amqp://rabbit/%2f", None, ("rabbit", 5672, "/", "guest", "guest")),
+        ("amqp://rabbit/orders", None, ("rabbit", 5672, "orders", "guest", "guest")),
+        ("amqp://rabbit/orders", "other", ("rabbit", 5672, "other", "guest", "guest")),
+        ("amqps://rabbit/", None, ("rabbit", 5671, "/", "guest", "guest")),
+    ],
+)
+def test_the_url_says_where_and_who(url: str, vhost: str | None, expected: tuple[object, ...]) -> None:
+    found = connection_parameters(AmqpConfig(url=url, vhost=vhost, heartbeat=15.0), "a name")
+    credentials: Any = found.credentials
+    assert (found.host, found.port, found.virtual_host, credentials.username, credentials.password) == expected
+    assert found.heartbeat == 15
+    assert found.client_properties is not None
+    assert found.client_properties["connection_name"] == "a name"
+    assert (found.ssl_options is not None) == url.startswith("amqps")
+
+
+@pytest.mark.parametrize("url", ["amqp://me:s3cret@host:port/", "amqp://me:s3cret@host/?heartbeat=3"])
+def test_a_url_that_cannot_be_used_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        connection_parameters(AmqpConfig(url=url), "x")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_files_of_certificates_that_are_not_there_are_told() -> None:
+    with pytest.raises(Invalid, match="tls"):
+        connection_parameters(AmqpConfig(tls=AmqpTls(enabled=True, ca="/nowhere.pem")), "x")
+    with pytest.raises(Invalid, match="WQ_NO_SUCH"):
+        connection_parameters(AmqpConfig(tls=AmqpTls(enabled=True, ca_env="WQ_NO_SUCH")), "x")
+
+
+def test_a_queue_is_declared_with_what_its_options_say() -> None:
+    options = AmqpQueueOptions(message_ttl=1.5, queue_expiry=60.0, max_length=5, overflow="reject")
+    declared = Declared.of(queue(options=options), AmqpConfig(default_queue_ttl=9.0))
+    assert declared.arguments() == {
+        "x-queue-type": "classic",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "tasks.dropped",
+        "x-message-ttl": 1500,
+        "x-expires": 60_000,
+        "x-max-length": 5,
+        "x-overflow": "reject-publish",
+    }
+    plain = Declared.of(queue(), AmqpConfig(default_queue_ttl=9.0, default_queue_expiry=30.0))
+    assert plain.arguments()["x-message-ttl"] == 9000
+    assert plain.arguments()["x-expires"] == 30_000
+
+
+@pytest.mark.parametrize("name", ["amq.mine", "x" * 240])
+def test_names_that_rabbitmq_cannot_have_are_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="queue_name"):
+        Declared.of(queue(name), AmqpConfig())
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "inequivalent arg 'x-message-ttl' for queue 'tasks' in vhost '/': received '1500' but current is '1000'",
+            "x-message-ttl is 1000 there and 1500 here (option message_ttl)",
+        ),
+        (
+            "inequivalent arg 'x-message-ttl' for queue 'q': received none but current is the value '9' of type 'x'",
+            "x-message-ttl is 9 there and not set here (option message_ttl)",
+        ),
+        (
+            "inequivalent arg 'durable' for queue 'tasks' in vhost '/': received 'true' but current is 'false'",
+            "durable is false there and true here (option durable)",
+        ),
+    ],
+)
+def test_a_mismatch_is_told_in_the_words_of_the_options(text: str, expected: str) -> None:
+    error = channel_trouble(exceptions.ChannelClosedByBroker(406, text), "queue app:tasks")
+    assert isinstance(error, Conflict)
+    better = Declared.of(queue(), AmqpConfig()).mismatch(error)
+    assert expected in str(better)
+    assert "on_mismatch: use_existing" in str(better)
+    assert better.retryable is False
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (404, "NOT_FOUND - no queue", NotFound),
+        (405, "RESOURCE_LOCKED - cannot obtain exclusive access", Conflict),
+        (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", Unavailable),
+        (403, "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'me'", PermissionDenied),
+        (406, "PRECONDITION_FAILED - unknown delivery tag 9", Conflict),
+        (541, "INTERNAL_ERROR", Unavailable),
+    ],
+)
+def test_what_the_broker_says_becomes_an_error_of_its_kind(code: int, text: str, kind: type[Exception]) -> None:
+    error = channel_trouble(exceptions.ChannelClosedByBroker(code, text), "queue app:tasks")
+    assert type(error) is kind
+    assert "queue app:tasks" in str(error)
+    assert text in str(error)
+
+
+def test_the_reason_of_a_failed_connection_is_dug_out_and_never_empty() -> None:
+    refused = workflow.AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))
+    wrapped = exceptions.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed([refused]))
+    assert words(wrapped) == "Connection refused"
+    assert words(exceptions.AMQPConnectionError()) == "AMQPConnectionError"
+    assert connection_trouble(wrapped, "host:5672/").retryable
+    denied = connection_trouble(exceptions.ProbableAuthenticationError("ACCESS_REFUSED"), "host:5672/")
+    assert denied.retryable is False
+    assert "check user, password and vhost" in str(denied)
+
+
+# acks
+
+
+class FakeChannel:
+    """Writes down what is sent, and refuses tags that are not outstanding, as RabbitMQ does."""
+
+    def __init__(self, count: int) -> None:
+        self.is_open = True
+        self.outstanding = set(range(1, count + 1))
+        self.frames: list[tuple[str, int]] = []
+
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        assert tag in self.outstanding, "406 PRECONDITION_FAILED: unknown delivery tag"
+        self.outstanding -= {other for other in self.outstanding if other <= tag} if multiple else {tag}
+        self.frames.append(("up to" if multiple else "one", tag))
+
+    def basic_nack(self, tag: int, requeue: bool) -> None:
+        assert requeue
+        assert tag in self.outstanding, "406 PRECONDITION_FAILED: unknown delivery tag"
+        self.outstanding.discard(tag)
+        self.frames.append(("back", tag))
+
+
+def intake(count: int) -> tuple[Intake, FakeChannel, dict[int, Receipt]]:
+    nothing: Any = None
+    made = Intake(
+        nothing,
+        "queue",
+        ["tasks"],
+        window=count,
+        shared_window=False,
+        prepare=nothing,
+        on_message=lambda _epoch, tag, *_: Receipt(tag, message()),
+        on_change=nothing,
+        on_lost=nothing,
+    )
+    channel: Any = FakeChannel(count)
+    made._channel = channel
+    for tag in range(1, count + 1):
+        method: Any = SimpleNamespace(delivery_tag=tag, redelivered=False)
+        made._message(0, method, nothing, b"")
+    return made, channel, dict(made._open)
+
+
+def test_the_completed_prefix_is_acked_at_once() -> None:
+    made, channel, receipts = intake(5)
+    made.settle([receipts[tag] for tag in (3, 1, 2)], [])
+    assert channel.frames == [("up to", 3)]
+    assert channel.outstanding == {4, 5}
+
+
+def test_what_is_done_out_of_order_is_acked_one_by_one() -> None:
+    made, channel, receipts = intake(5)
+    made.settle([receipts[2], receipts[5]], [])
+    assert sorted(channel.frames) == [("one", 2), ("one", 5)]
+    made.settle([receipts[1], receipts[3]], [])
+    assert channel.frames[2:] == [("up to", 3)]
+    assert channel.outstanding == {4}
+
+
+def test_an_ack_never_names_a_tag_that_is_no_longer_outstanding() -> None:
+    """Tag 2 was acked before: the prefix 1..2 ends with it, but only 1 may be named, or the channel is closed."""
+    made, channel, receipts = intake(3)
+    made.settle([receipts[2]], [])
+    made.settle([receipts[1]], [])
+    assert channel.frames == [("one", 2), ("up to", 1)]
+    made.settle([receipts[3], receipts[1]], [])
+    assert channel.frames[2:] == [("up to", 3)]
+    assert channel.outstanding == set()
+    assert made.holds == 0
+
+
+def test_what_goes_back_is_not_acked_with_the_rest() -> None:
+    made, channel, receipts = intake(4)
+    made.settle([receipts[1], receipts[3]], [receipts[2]])
+    assert channel.frames == [("back", 2), ("up to", 3)]
+    assert channel.outstanding == {4}
+
+
+# the dropper
+
+
+def test_drops_of_a_lost_connection_are_not_handed_over() -> None:
+    """The broker gives them to somebody else."""
+    seen: list[str] = []
+    target = queue(on_drop=lambda messages, _: seen.extend(one.id for one in messages))
+    dropper = Dropper("test-dropper")
+    forgotten: list[str] = []
+
+    def put(name: str, ours: bool) -> None:
+        dropper.put(Drop(target, message(name), "expired", lambda: ours, lambda: forgotten.append(name)))
+
+    put("lost", False)
+    put("kept", True)
+    dropper.start()
+    dropper.stop()
+    assert seen == forgotten == ["kept"]

@@ -1,0 +1,129 @@
+"""Several messages in one crossing into Lua: nobody waits behind a slow one, and each has its own outcome."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.support import DEADLINE, eventually
+from wippy_queue import Engine
+
+SLOW_STEP = "local n = 0 for i = 1, 2e9 do n = n + i % 7 end"
+
+
+def engine_of(source: str, concurrency: int = 2, **fields: Any) -> Engine:
+    return Engine.from_entries(
+        [
+            {"name": "memory", "kind": "queue.driver.memory"},
+            {"name": "tasks", "kind": "queue.queue", "driver": "memory", "retry": {"initial_delay": 0}},
+            {"name": "seen", "kind": "queue.queue", "driver": "memory"},
+            {"name": "handler", "kind": "function.lua", "source": source, "modules": ["queue", "test", "time"]},
+            {
+                "name": "worker",
+                "kind": "queue.consumer",
+                "queue": "tasks",
+                "func": "handler",
+                "concurrency": concurrency,
+                "prefetch": 100,
+                "lifecycle": {"auto_start": True},
+            },
+        ],
+        **fields,
+    )
+
+
+class Notes:
+    """What handlers tell, in the order in which they did."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.values: list[Any] = []
+        self.go_on = threading.Event()
+        engine.module("test", {"note": self.values.append, "block": lambda: self.go_on.wait(DEADLINE)})
+
+
+def warm_up(engine: Engine) -> None:
+    """Have the workers find out that the handler is fast."""
+    engine.publish_many("app:tasks", ["fast"] * 2000)
+    engine.join("app:tasks", timeout=DEADLINE)
+
+
+HANDLER = f"""
+local test, queue = require("test"), require("queue")
+return function(body)
+    if body == "fast" then return end
+    if body == "block" then test.block() return end
+    if body == "compute" then {SLOW_STEP} return end
+    if body == "fail" and queue.message():header("attempts") == 0 then return nil, "failed" end
+    if body == "raise" then error("raised") end
+    test.note(body)
+end
+"""
+
+
+@pytest.mark.parametrize("hook_mode", ["async", "count"])
+@pytest.mark.parametrize("slow", ["block", "compute"])
+def test_no_message_waits_behind_a_slow_one_while_another_worker_idles(slow: str, hook_mode: str) -> None:
+    engine = engine_of(HANDLER, settings={"lua.hook_mode": hook_mode})
+    notes = Notes(engine)
+    engine.start()
+    warm_up(engine)
+    engine.publish_many("app:tasks", ["fast"] * 20 + [slow] + list(range(30)))
+    eventually(lambda: len(notes.values) == 30, "all others are handled while one is slow")
+    assert engine.info("app:tasks").message_count == 1
+    notes.go_on.set()
+    if slow == "compute":
+        with pytest.raises(Exception, match="still running"):
+            engine.stop(timeout=0)
+    else:
+        engine.stop()
+    assert sorted(notes.values) == list(range(30))
+
+
+def test_each_message_of_a_batch_has_its_own_outcome() -> None:
+    engine = engine_of(HANDLER, concurrency=1)
+    notes = Notes(engine)
+    with engine:
+        warm_up(engine)
+        engine.publish_many("app:tasks", ["fast", "fail", "fast", 1, "fast", "fail", 2, "fast"])
+        engine.join("app:tasks", timeout=DEADLINE)
+        assert engine.counters("app:tasks")["failed"] == 2
+    assert notes.values == [1, 2, "fail", "fail"]
+
+
+def test_a_message_knows_its_own_id_inside_a_batch() -> None:
+    source = """
+    local queue, test = require("queue"), require("test")
+    return function(body)
+        if body == "fast" then return end
+        test.note({body, queue.message():id()})
+    end
+    """
+    engine = engine_of(source, concurrency=1)
+    notes = Notes(engine)
+    with engine:
+        warm_up(engine)
+        bodies = ["fast"] * 5 + [1] + ["fast"] * 3 + [2, 3]
+        ids = engine.publish_many("app:tasks", bodies)
+        engine.join("app:tasks", timeout=DEADLINE)
+    assert notes.values == [[1, ids[5]], [2, ids[9]], [3, ids[10]]]
+
+
+def test_order_is_kept_by_one_worker() -> None:
+    source = """
+    local test, seen = require("test"), {}
+    return function(body)
+        seen[#seen + 1] = body
+        if #seen == 100 then
+            test.note(seen)
+            seen = {}
+        end
+    end
+    """
+    engine = engine_of(source, concurrency=1)
+    notes = Notes(engine)
+    with engine:
+        engine.publish_many("app:tasks", list(range(3000)))
+        engine.join("app:tasks", timeout=DEADLINE)
+    assert [number for group in notes.values for number in group] == list(range(3000))
