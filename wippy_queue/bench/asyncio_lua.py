@@ -42,9 +42,9 @@ os.loop = {{
   await = function(what, argument) return yield(what, at, argument) end,
   at = function() return at end,
 }}
-local _, code = fetch('{_ORIGINAL}')
+local _, code = fetch(1, '{_ORIGINAL}')
 local parts = pack(load(code, '=[wippy]', 'b')(check, fetch, count))
-local place = parts.n - 3
+local place = parts.n - 5
 local handle, DONE = parts[place], {{}}
 
 local function tell(code, ...)
@@ -157,7 +157,8 @@ class LoopChunks(Chunks):
 class LoopContext(CallContext):
     """Whose messages a runtime handles now."""
 
-    batch: Sequence[Delivery] = ()
+    def part(self, place: int) -> None:
+        """Nobody else could take what waits behind a message: the loop is one thread."""
 
 
 class LoopRuntime(Runtime):
@@ -182,5 +183,5 @@ class LoopRuntime(Runtime):
 
     def _cross(self, values: Sequence[Any], size: int) -> Failure | None:
         handle = self._handle
-        result: Failure | None = self._call(lambda _, __: handle(*values), None, None, size=size, timeout=None)
+        result: Failure | None = self._call(handle, *values, size=size, timeout=None)
         return result

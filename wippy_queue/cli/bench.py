@@ -67,6 +67,14 @@ _DEFAULT_AGAINST: Final = ("asyncio", "baseline")
     help="Messages per second while the latency is taken; less where the handlers could not keep up.",
 )
 @click.option(
+    "--latencies",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Messages whose latency is taken in each run; 0 leaves it out.",
+)
+@click.option(
     "--plot",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",

@@ -291,6 +291,16 @@ def test_a_failure_in_the_middle_of_a_batch_is_that_messages_alone(make: Maker) 
     assert numbers(system.waiting(OTHER)) == list(range(3, 200, 10))
 
 
+def test_a_handler_that_takes_too_much_memory_fails_alone(make: Maker) -> None:
+    system = make("note(body.n) if body.n == 5 then local t = {} while true do t[#t + 1] = {} end end", dead_letter=1)
+    system.publish(bodies(20))
+    system.start()
+    system.join()
+    assert make.probe.notes == list(range(20))
+    [dead] = system.waiting(OTHER)
+    assert "memory limit" in str(dead.headers["x_dead_letter_error"])
+
+
 def test_what_was_settled_by_hand_stands(make: Maker) -> None:
     system = make("note((queue.message():ack())) note((queue.message():ack())) error('too late')")
     system.publish(bodies(3))

@@ -37,6 +37,7 @@ _T = TypeVar("_T")
 _CALLERS: Final = 8  # threads, and so connections, for everything but long polls
 _POLLERS: Final = 12  # the same for long polls; more queues than that take turns
 _WAIT: Final = 10.0  # seconds for an answer, where the caller names none
+_LEAST_WAIT: Final = 2.0  # seconds that a look at a queue may take, however short the caller wants to wait
 _LOOK: Final = 0.2  # seconds between two looks of who waits for a queue to be idle
 _PURGE_WAIT: Final = 600.0  # seconds
 
@@ -273,7 +274,7 @@ class _Open:
         while True:
             trouble: WippyQueueError | None = None
             try:
-                count = self.ask(queue.info, max(_LOOK, deadline - time.monotonic())).message_count
+                count = self.ask(queue.info, max(_LEAST_WAIT, deadline - time.monotonic())).message_count
                 idle = idle + 1 if count == 0 else 0
             except (Unavailable, Timeout, RateLimited) as error:
                 idle, trouble = 0, error
