@@ -7,10 +7,10 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: help demo test soak lint format types docs build clean
+.PHONY: help demo test soak bench-check lint format types docs build clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 demo: $(VENV)/.installed ## run the example application on the memory driver, to its end
 	$(BIN)/wippy-queue demo
@@ -20,6 +20,9 @@ test: $(VENV)/.installed-dev ## run the tests; those of a broker that does not a
 
 soak: $(VENV)/.installed-dev ## run the long tests
 	$(BIN)/pytest -m soak --timeout=1800 $(ARGS)
+
+bench-check: $(VENV)/.installed-dev ## measure this engine against its asyncio variant; fail where it has become much slower
+	$(BIN)/python -m wippy_queue.bench.check
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check

@@ -33,7 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("consumer", "deadletters", "moving", "application"),
     ("wiring",),
     ("engine",),
-    ("cli", "bench", "testing"),
+    ("bench", "testing"),
+    ("cli",),
     ("__main__",),
 )
 LAYER_OF = {unit: number for number, units in enumerate(LAYERS, start=1) for unit in units}
@@ -47,13 +48,14 @@ CONFINED = {
     "boto3": ("drivers.sqs",),
     "botocore": ("drivers.sqs",),
     "sqlite3": ("drivers.sqlite",),
-    "lupa": ("lua",),
+    "lupa": ("lua", "bench.baseline"),  # the bare baseline is bare
     "yaml": ("entries",),
     "click": ("cli", "bench"),
     "rich": ("cli", "bench"),
     "prometheus_client": ("telemetry",),
     "opentelemetry": ("telemetry",),
     "pytest": ("testing",),
+    "matplotlib": ("bench",),
 }
 
 

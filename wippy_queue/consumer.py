@@ -17,7 +17,7 @@ import attrs
 from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Driver
-from wippy_queue.errors import Canceled, StopReport, Timeout, Unavailable
+from wippy_queue.errors import Canceled, StopReport, Timeout, Unavailable, WippyQueueError
 from wippy_queue.events import Event, WorkerDied, WorkerStuck
 from wippy_queue.flow.burial import Burial
 from wippy_queue.flow.feeder import RECEIVE_TIMEOUT, Feeder
@@ -239,7 +239,10 @@ class _Life:
         """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
         if not self._spec.exact_counts or self._cancel.is_set():
             return 0
-        return self._spec.driver.info(self._spec.queue).ready or 0
+        try:
+            return self._spec.driver.info(self._spec.queue).ready or 0
+        except WippyQueueError:
+            return 0  # a backend that is away is its driver's business, which comes back by itself
 
     def stop(self, timeout: float) -> StopReport:
         """Stop in an order in which nothing is lost and nothing repeats.

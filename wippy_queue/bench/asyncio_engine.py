@@ -97,6 +97,8 @@ class AsyncioEngine:
             access=Guard([], {}, strict=False, emit=self.events.append),
             environment=Environment([], {}),
             modules=self.spec.modules,
+            # No hooks in coroutines: they make loops twice as slow, and what would end a handler has no turn anyway.
+            hook_mode="async" if self.spec.in_threads else "off",
         )
         if not self.spec.in_threads:
             host.chunks = LoopChunks()

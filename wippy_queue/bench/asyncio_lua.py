@@ -34,7 +34,7 @@ _ORIGINAL: Final = f"original/{_BOOTSTRAP}"
 # wrapped one gives: nil when all messages are done, else why it returns, the number of the message in hand, and more.
 # Handlers have an `os` of their own, so they do not see what is put there for the modules below.
 _WRAPPER: Final = f"""
-local check, fetch, count = ...
+local arguments = table.pack(...)
 local create, resume, yield, error = coroutine.create, coroutine.resume, coroutine.yield, error
 local pack, unpack = table.pack, table.unpack
 local at, last = 0, 0
@@ -42,10 +42,9 @@ os.loop = {{
   await = function(what, argument) return yield(what, at, argument) end,
   at = function() return at end,
 }}
-local _, code = fetch(1, '{_ORIGINAL}')
-local parts = pack(load(code, '=[wippy]', 'b')(check, fetch, count))
-local place = parts.n - 5
-local handle, DONE = parts[place], {{}}
+local _, code = arguments[2](1, '{_ORIGINAL}') -- its function that fetches files
+local parts = pack(load(code, '=[wippy]', 'b')(unpack(arguments, 1, arguments.n)))
+local handle, DONE = parts[5], {{}} -- of what it returns, that runs one message
 
 local function tell(code, ...)
   if code ~= nil then yield('{OUTCOME}', at, code, ...) end
@@ -61,7 +60,7 @@ local function work(count, ...)
   return work(yield(DONE))
 end
 
-local thread -- made by the first call: one that is made here would inherit the hook, which makes loops twice as slow
+local thread -- made by the first call: here it would inherit a hook, which makes loops twice as slow
 
 local function outcome(ok, why, ...)
   if not ok then
@@ -71,7 +70,7 @@ local function outcome(ok, why, ...)
   if why ~= DONE then return why, ... end
 end
 
-parts[place] = function(first, second, ...)
+parts[5] = function(first, second, ...)
   if first ~= {_RESUME} then
     thread = thread or create(work)
     return outcome(resume(thread, first, second, ...))

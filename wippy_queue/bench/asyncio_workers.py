@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +14,7 @@ from wippy_queue.bench.asyncio_buffer import LoopBuffer
 from wippy_queue.bench.asyncio_lua import OUTCOME, ROOM, LoopContext, LoopRuntime
 from wippy_queue.bench.asyncio_queue import LoopQueue
 from wippy_queue.delivery import Delivery
-from wippy_queue.errors import Invalid, WippyQueueError
+from wippy_queue.errors import Invalid
 from wippy_queue.flow.settle import Settler
 from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.handler import MEMORY_LIMIT, LuaFunction
@@ -171,11 +172,14 @@ class ThreadWorker(Worker):
         executor: Executor,
     ) -> None:
         super().__init__(buffer, queue, settler)
+        worker.part = self._part
         self._session = LuaFunction(source, host).open(worker)
         self._loop = asyncio.get_running_loop()
         self._executor = executor
         self._rest: deque[Delivery] = deque()  # not begun; the thread takes from the left, the loop from the right
         self._done: deque[tuple[Delivery, Outcome]] = deque()  # the thread appends, the loop takes
+        self._chunk: list[Delivery] = []  # what the thread has begun with
+        self._told = 0  # how many of them are in `_done` already
 
     async def handle(self, batch: list[Delivery]) -> None:
         self._rest.extend(batch)
@@ -190,28 +194,37 @@ class ThreadWorker(Worker):
         """In a thread: handle what the loop does not take back meanwhile; return the seconds that it took."""
         begun = time.perf_counter()
         while self._rest:
-            try:
-                delivery = self._rest.popleft()
-            except IndexError:  # taken back just now
-                break
-            try:
-                outcome = self._session.handle(delivery)
-            except WippyQueueError as error:
-                outcome = Outcome(error=error)
-            self._done.append((delivery, outcome))
+            chunk = self._chunk = self._take_rest()
+            self._told = 0
+            outcomes = self._session.handle_many(chunk) if chunk else ()
+            self._rest.extendleft(reversed(chunk[len(outcomes) :]))
+            self._done.extend(list(zip(chunk, outcomes, strict=False))[self._told :])
         return time.perf_counter() - begun
+
+    def _take_rest(self) -> list[Delivery]:
+        taken: list[Delivery] = []
+        with contextlib.suppress(IndexError):  # nothing left, or taken back just now
+            while True:
+                taken.append(self._rest.popleft())
+        return taken
+
+    def _part(self, place: int) -> None:
+        """In the thread, from inside `handle_many`: what comes after the message in that place may go elsewhere."""
+        done, tail = self._chunk[: place - 1], self._chunk[place:]
+        self._done.extend((delivery, ACK) for delivery in done)
+        self._told = len(done)
+        del self._chunk[place:]
+        self._rest.extendleft(reversed(tail))
 
     def give_back(self) -> None:
         self._settle_done()
-        left: list[Delivery] = []
-        while self._rest:
-            try:
-                left.append(self._rest.pop())
-            except IndexError:
-                break
+        left: deque[Delivery] = deque()
+        with contextlib.suppress(IndexError):
+            while True:
+                left.appendleft(self._rest.pop())
         if left:
             del self.batch[-len(left) :]
-            self._buffer.put_back(left[::-1])
+            self._buffer.put_back(left)
 
     def _settle_done(self) -> None:
         acked: list[Delivery] = []

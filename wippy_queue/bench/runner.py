@@ -128,7 +128,7 @@ def run_in_child(run: Run) -> Measures:
     except subprocess.TimeoutExpired:
         raise Internal(f"{run.engine} did not finish {run.workload} in {_PATIENCE:g} s") from None
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
+        said = [line for line in done.stderr.splitlines() if line and not line[0].isspace()]  # no frames of a traceback
         why = said[-1] if said else f"exit code {done.returncode}"
         raise Internal(f"{run.engine} failed at {run.workload}: {why}")
     measures = json.loads(done.stdout.splitlines()[-1])  # a contestant may have printed something before

@@ -22,7 +22,10 @@ from wippy_queue.ids import EntryId
 from wippy_queue.message import ATTEMPTS, NO_HEADERS, RESERVED_PREFIX, Encoding, HeaderValue, Message
 from wippy_queue.suggest import did_you_mean
 
-_CANCEL_SLICE: Final = 0.05  # seconds after which a publish that waits for room looks whether it was cancelled
+# Seconds after which a publish that waits for room looks whether it was cancelled: in this process, and over a network,
+# where what is cut short may have been stored all the same.
+_LOCAL_SLICE: Final = 0.05
+_REMOTE_SLICE: Final = 1.0
 _OPTION_PREFIX: Final = "wippy."
 
 
@@ -112,14 +115,17 @@ class Publisher:
         """
         route = self.route(queue_id)
         deadline = time.monotonic() + timeout
+        piece = math.inf
+        if getattr(route.queue.options, "max_length", 0):  # it can be full: only then there is a wait to be cut short
+            piece = _REMOTE_SLICE if self._capabilities[route.queue.driver].shared else _LOCAL_SLICE
         while True:
             left = deadline - time.monotonic()
             try:
-                return self._publish(route, [(body, encoding)], headers, _NO_OPTIONS, min(left, _CANCEL_SLICE))[0]
+                return self._publish(route, [(body, encoding)], headers, _NO_OPTIONS, max(0.0, min(left, piece)))[0]
             except QueueFull:
                 if cancel.is_set():
                     raise Canceled(f"publish to {queue_id} was cancelled while it waited for room") from None
-                if left <= _CANCEL_SLICE:
+                if left <= piece:
                     raise
 
     def _publish(

@@ -1,6 +1,6 @@
 -- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
 -- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
-local check, fetch, COUNT = ...
+local check, fetch, again, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
@@ -8,11 +8,13 @@ local rawget, tostring, load, setmetatable = rawget, tostring, load, setmetatabl
 local metatable_of, sethook, gethook, traceback, getinfo =
   debug.getmetatable, debug.sethook, debug.gethook, debug.traceback, debug.getinfo
 local as_function, find, gmatch = python.as_function, string.find, string.gmatch
-local clock, main, collect = os.clock, coroutine.running(), collectgarbage
-local char, concat, unpack, sort = string.char, table.concat, table.unpack, table.sort
+local clock, running, main, collect = os.clock, coroutine.running, coroutine.running(), collectgarbage
+local char, sub, concat, unpack, sort = string.char, string.sub, table.concat, table.unpack, table.sort
 
 local PAUSE <const> = 130 -- percent: a thousand runtimes share the memory, garbage may not wait until the heap has doubled
 local CLOCK_GATE <const> = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
+local COROUTINE_COUNT <const> = 1000 -- instructions between two looks at the clock in a coroutine
+local MAX_MESSAGE <const> = 16384 -- bytes of an error's message that leave Lua: it goes into logs, events and headers
 local OUT_OF_MEMORY <const> = 'not enough memory'
 
 -- 1. The end of a handler: an error that nothing can catch.
@@ -22,6 +24,7 @@ local dead = false
 
 local function die()
   dead = true
+  sethook(die, '', 1) -- what runs while the stack unwinds, a __close for one, ends at its first instruction
   error(DEAD, 0)
 end
 
@@ -59,24 +62,63 @@ else
     if armed then ask() end
   end
 end
-sethook(on_count, '', COUNT > 0 and COUNT or 1000000000)
+if COUNT >= 0 then sethook(on_count, '', COUNT > 0 and COUNT or 1000000000) end
 
-local function swallowed(e)
-  -- A loop at the limit of the C stack makes the hook itself fail, so a handler must not survive there.
-  return type(e) == 'string' and (find(e, 'stack overflow', 1, true) or e == 'error in error handling')
+local function watch(co)
+  if COUNT >= 0 then sethook(co, on_coroutine_count, '', COROUTINE_COUNT) end
+end
+
+-- One instruction may take milliseconds, such as one that joins strings of many megabytes, and a thousand of them
+-- seconds. But they make garbage: after each round of the collector the thread that runs is looked at, out of turn.
+local function look_soon()
+  local co, is_main = running()
+  if is_main then sethook(on_count, '', COUNT) else watch(co) end
+  if is_main then on_count() else on_coroutine_count() end
+end
+
+local SENTINEL = {}
+function SENTINEL.__gc(sentinel)
+  local _, is_main = running()
+  if COUNT > 0 or not is_main then sethook(dead and die or look_soon, '', 1) end
+  setmetatable(sentinel, SENTINEL) -- for the next round
+end
+if COUNT >= 0 then setmetatable({}, SENTINEL) end
+
+-- The hook itself fails in a loop at the limit of the C stack, so nothing may catch an overflow and go on there, nor put
+-- another error in its place. `doomed` is the overflow that ends the call.
+local doomed
+
+local function overflows(e)
+  if type(e) == 'string' and (find(e, 'stack overflow', 1, true) or e == 'error in error handling') then
+    doomed = doomed or e
+    return true
+  end
+  return false
+end
+
+local function end_if_over()
+  if dead then error(DEAD, 0) end
+  if doomed then error(doomed, 0) end
+end
+
+-- Errors that are objects of Python, such as an interrupt that came between two lines of the guard, stay here.
+local function without_python(e, ...)
+  if type(e) == 'userdata' then return 'internal error' end
+  return e, ...
 end
 
 local function caught(ok, ...)
-  if dead then error(DEAD, 0) end
+  if not ok then overflows((...)) end
+  end_if_over()
   if ok then return true, ... end
-  if swallowed((...)) then error((...), 0) end
-  return false, ...
+  return false, without_python(...)
 end
 
 local function rethrown(ok, ...)
-  if dead then error(DEAD, 0) end
+  if not ok then overflows((...)) end
+  end_if_over()
   if ok then return ... end
-  error((...), 0)
+  error(without_python((...)), 0)
 end
 
 -- 2. Values that handlers cannot look into.
@@ -153,12 +195,22 @@ local function results(ok, a, b, c, d, ...)
   return nil, lib.errors.new(a, b, c, d and lib.json.decode(d))
 end
 
+again = as_function(again)
+
+local function settled(ok, a, ...)
+  if ok == false and a == nil then
+    collect() -- not in Python, which would hold the interpreter lock for as long as it takes
+    return results(again())
+  end
+  return results(ok, a, ...)
+end
+
 -- A function of Python that gives its results, or nil and an errors value.
 local function expose(py)
   local f = as_function(py)
   return function(...)
     parted = true
-    return results(f(place, scalars(...)))
+    return settled(f(place, scalars(...)))
   end
 end
 
@@ -236,8 +288,9 @@ end
 -- 5. What handlers see.
 
 local globals, located, copy = trusted(fetch('sandbox.lua'), {
-  G = G, DEAD = DEAD, is_dead = function() return dead end, caught = caught, rethrown = rethrown, bare = bare, sealed = sealed,
-  on_coroutine_count = on_coroutine_count, load = function(path) return trusted(fetch(path), std) end,
+  G = G, DEAD = DEAD, is_dead = function() return dead end, overflows = overflows, end_if_over = end_if_over, caught = caught,
+  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watch = watch,
+  load = function(path) return trusted(fetch(path), std) end,
 }, lib)
 
 globals.errors = modules.errors
@@ -331,17 +384,21 @@ local function text_of(v)
   return 'error object is a ' .. type_of(v) .. ' value'
 end
 
+local function cut(text)
+  return #text <= MAX_MESSAGE and text or sub(text, 1, MAX_MESSAGE) .. '...'
+end
+
 local function failure(v, trace)
-  if not is_error(v) then return FAILED, '', text_of(v), nil, nil, trace end
+  if not is_error(v) then return FAILED, '', cut(text_of(v)), nil, nil, trace end
   local kind, message, retryable, details, stack = parts_of(v)
   if details then details = lib.json.encode(details) end
-  return FAILED, kind, message, retryable, details, trace == '' and concat(readable(stack), '\n') or trace
+  return FAILED, kind, cut(message), retryable, details, trace == '' and concat(readable(stack), '\n') or trace
 end
 
 local function raised(e)
   if dead or e == DEAD then return KILLED end
   if e == OUT_OF_MEMORY then return MEMORY end
-  if type(e) ~= 'table' then return FAILED, '', tostring(e), nil, nil, '' end
+  if type(e) ~= 'table' then return FAILED, '', cut(tostring(e)), nil, nil, '' end
   local v, trace = unpack(e, 1, 2)
   return failure(v, concat(readable(trace), '\n'))
 end
@@ -352,7 +409,7 @@ local function verdict(first, second)
 end
 
 local function finished(ok, ...)
-  in_call = false
+  in_call, doomed = false, nil
   if not ok then return raised(...) end
   return verdict(...)
 end
@@ -406,7 +463,7 @@ local function position() return last end
 local function returned(judge, ok, ...)
   if not ok then return finished(ok, ...) end
   local code, kind, message, retryable, details, trace = judge(...)
-  in_call = false
+  in_call, doomed = false, nil
   if code then return code, kind, message, retryable, details, trace end
   local data, why = lib.msgpack.encode((...))
   if data == nil then return FAILED, 'Invalid', 'the result: ' .. why, false, nil, '' end
@@ -453,6 +510,7 @@ end
 
 local function start(id, method)
   local function opened(ok, f)
+    doomed = nil
     if not ok then return raised(f) end
     handler = f
     collect()
@@ -463,4 +521,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, handle_many, position, invoke, invoke_nested, tostring(main)
+return install, install_foreign, define, start, handle, handle_many, position, invoke, invoke_nested, collect, tostring(main)

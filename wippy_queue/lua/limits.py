@@ -15,7 +15,7 @@ from lupa import lua54
 
 HookMode = Literal["async", "count", "off"]
 
-COUNT: Final = 10_000  # instructions between two looks at the clock in hook mode "count"
+COUNT: Final = 1_000  # instructions between two looks at the clock in hook mode "count"
 
 _MASK_COUNT: Final = 8  # LUA_MASKCOUNT
 _MASK_LINE: Final = 4  # LUA_MASKLINE

@@ -81,7 +81,7 @@ local function shape_of(p)
   local ok = items(p, anchored and 2 or 1, function(kind, text, quantifier)
     if kind ~= 'open' and kind ~= 'close' then list[#list + 1] = { kind, text, quantifier } end
   end)
-  shape = { anchored = anchored, weight = #p // 16 + 1 }
+  shape = { anchored = anchored, weight = #p / 16 + 1 } -- a float: it may grow beyond all integers
   local may_fail = false -- what follows; if it cannot fail, nothing is tried again
   for i = ok and #list or 0, 1, -1 do
     local kind, text, quantifier = list[i][1], list[i][2], list[i][3]
@@ -94,14 +94,14 @@ local function shape_of(p)
     end
     may_fail = may_fail or quantifier == nil or quantifier == '+'
   end
-  if #shape == 0 and shape.weight == 1 then shape = false end
+  if #shape == 0 and #p < 16 and shape.weight < 2 then shape = false end
   if shape_count >= MAX_SHAPES then shapes, shape_count = {}, 0 end
   shapes[p], shape_count = shape, shape_count + 1
   return shape
 end
 
 local function longest_run(s, class, from)
-  if class == '.' then return #s - from + 1 end
+  if class == '.' or (#s - from) * #class > BUDGET then return #s - from + 1 end
   local longest, first, last = 0, nil, from - 1
   repeat
     first, last = find(s, class .. '+', last + 1)
@@ -112,16 +112,18 @@ end
 
 local judged_s, judged_p, judged_from, judged
 
--- Whether C may take too long with this pattern, from position `from` on.
-local function is_slow(s, p, from)
+-- Whether C may take too long with this pattern, from position `from` on; `everywhere`: it is tried at each position,
+-- whatever it begins with.
+local function is_slow(s, p, from, everywhere)
   local shape = shape_of(p)
   if not shape then return false end
   local size = #s - from + 2
-  local starts = shape.weight * (shape.anchored and 1 or size)
+  local starts = shape.weight * (shape.anchored and not everywhere and 1 or size)
   if starts * (size + 0.0) ^ #shape <= BUDGET then return false end
-  if judged_s == s and judged_p == p and judged_from <= from then return judged end
+  if not everywhere and judged_s == s and judged_p == p and judged_from <= from then return judged end
   local cost = starts + 0.0
   for i = 1, #shape do cost = cost * (longest_run(s, shape[i], from) + 1) end
+  if everywhere then return cost > BUDGET end
   judged_s, judged_p, judged_from, judged = s, p, from, cost > BUDGET
   return judged
 end
@@ -366,7 +368,7 @@ return {
     if name == 'find' and (plain or not find(p, '[%^%$%*%+%?%.%(%[%%%-]')) then
       return #p > 0 and (#s - from + 1) * #p > PLAIN_BUDGET and find_plain or nil, from
     end
-    return is_slow(s, p, from) and slow[name] or nil, from
+    return is_slow(s, p, from, name == 'gmatch') and slow[name] or nil, from
   end,
   slow = slow, -- for the tests, which compare it with C
 }

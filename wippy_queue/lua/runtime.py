@@ -67,6 +67,7 @@ class Runtime:
         self.spoiled = False  # by a kill or for lack of memory: to be replaced
         self._budget = memory_limit
         self._interrupt: BaseException | None = None
+        self._withheld: tuple[Any, ...] = (False,)  # results that Lua had no room for
         self._callee: Runtime | None = None  # of the function that the one here has called
         self._callee_lock = threading.Lock()
         self._lua = lua = lua54.LuaRuntime(
@@ -79,17 +80,18 @@ class Runtime:
         )
         self._deadline = Deadline(host.watchdog)
         hooks = host.hooks
-        count = 0 if hooks is not None or host.hook_mode == "off" else COUNT
-        *loaders, handle, handle_many, position, invoke, invoke_nested, state = lua.execute(
+        count = -1 if host.hook_mode == "off" else COUNT if hooks is None else 0
+        *loaders, handle, handle_many, position, invoke, invoke_nested, sweep, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
             self._guard(lambda path: host.chunks.get(path.decode())),
+            self._again,
             count,
             mode="b",
         )
         self._loaders: _Loaders | None = _Loaders(*loaders)
         self._handle, self._handle_many, self._position = handle, handle_many, position
-        self._invoke, self._invoke_nested = invoke, invoke_nested
+        self._invoke, self._invoke_nested, self._sweep = invoke, invoke_nested, sweep
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
         self._load_module("logger", self._loaders)  # print needs it
@@ -192,6 +194,7 @@ class Runtime:
         if hasattr(self, "_lua"):
             self._loaders = None
             del self._lua, self._handle, self._handle_many, self._position, self._invoke, self._invoke_nested
+            del self._sweep
 
     # The call.
 
@@ -245,7 +248,7 @@ class Runtime:
         budget = self._budget or 0
         used: int = self._lua.get_memory_used()
         if used > self._base + budget:  # what calls leave behind counts against the budget as soon as it fills it
-            self._lua.gccollect()
+            self._sweep()  # Lua's collector from inside Lua: lupa's way to call it keeps the interpreter lock
             used = self._lua.get_memory_used()
             if used > self._base + budget:
                 self.spoiled = True
@@ -291,7 +294,10 @@ class Runtime:
                     flat = _failure(Internal(f"{type(error).__name__}: {error}"))
                 if self._deadline.is_over():
                     return (None,)
-                return flat if self._has_room(flat) else (False,)
+                if self._has_room(flat):
+                    return flat
+                self._withheld = flat
+                return (False,)
             except BaseException as error:  # KeyboardInterrupt in a call on the main thread: raised when Lua has ended
                 self._interrupt = error
                 self._deadline.killed = True
@@ -299,14 +305,17 @@ class Runtime:
 
         return guarded
 
+    def _again(self) -> tuple[Any, ...]:
+        """Return the results that there was no room for, now that Lua has collected its garbage."""
+        flat, self._withheld = self._withheld, (False,)
+        return flat if self._has_room(flat) else (False,)
+
     def _has_room(self, values: tuple[Any, ...]) -> bool:
         lua = self._lua
         limit = lua.get_max_memory()
         if not limit:
             return True
         need = _ROOM + sum(len(value) + 64 for value in values if type(value) is bytes)
-        if limit - lua.get_memory_used() < need:
-            lua.gccollect()
         return bool(limit - lua.get_memory_used() >= need)
 
     # Modules and libraries.
@@ -362,7 +371,7 @@ def _failure(error: WippyQueueError) -> tuple[Any, ...]:
     if error.details:
         try:
             details = json.dumps(error.details, default=str).encode()
-        except (TypeError, ValueError):
+        except Exception:  # whatever the values' own methods raise
             details = None
     return (False, error.message.encode("utf-8", "replace"), kind_to_lua(error.kind).encode(), error.retryable, details)
 

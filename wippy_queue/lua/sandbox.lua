@@ -1,19 +1,23 @@
 -- The standard library as handlers see it: Lua's own without what reaches out, read-only, and with a guard before what
 -- could keep C busy for ever. bootstrap.lua runs it once in each runtime, while all of Lua is still in sight.
 local core, lib = ...
-local G, DEAD, is_dead, caught, rethrown, bare, sealed = core.G, core.DEAD, core.is_dead, core.caught, core.rethrown, core.bare, core.sealed
+local G, DEAD, is_dead, overflows, caught = core.G, core.DEAD, core.is_dead, core.overflows, core.caught
+local rethrown, bare, sealed = core.rethrown, core.bare, core.sealed
 local seal = lib.seal
 
 local type, error, xpcall, select, next, pairs = G.type, G.error, G.xpcall, G.select, G.next, G.pairs
 local rawget, rawset, tostring, tonumber = G.rawget, G.rawset, G.tostring, G.tonumber
 local getmetatable, setmetatable = G.getmetatable, G.setmetatable
 local string, table, math, utf8, os, coroutine, debug = G.string, G.table, G.math, G.utf8, G.os, G.coroutine, G.debug
-local metatable_of, force_metatable, getinfo, sethook = debug.getmetatable, debug.setmetatable, debug.getinfo, debug.sethook
+local metatable_of, force_metatable, getinfo = debug.getmetatable, debug.setmetatable, debug.getinfo
+local collect = G.collectgarbage
 local co_create, co_resume, co_close, gsub = coroutine.create, coroutine.resume, coroutine.close, string.gsub
 
 local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
-local MAX_MOVE <const> = 4000000 -- elements that table.move may move
-local COROUTINE_COUNT <const> = 10000 -- instructions between two looks at the clock in a coroutine
+local MAX_MOVE <const> = 4000000 -- elements that one call may move
+local MAX_SORT <const> = 50000 -- elements that C may sort on its own
+local MAX_COMPARED <const> = 1000000000 -- bytes that C may compare in one sort
+local MAX_HELD <const> = 10000 -- metatables
 
 local function copy(t)
   local c = {}
@@ -45,10 +49,13 @@ local function chosen(name, s, p, init, plain)
   return patterns.choose(name, s, p, init, plain)
 end
 
+local TEXT <const> = { string = true, number = true }
+
 for _, name in next, { 'find', 'match', 'gmatch' } do
   local native = string[name]
   safe_string[name] = function(s, p, init, plain)
-    if type(s) == 'string' and type(p) == 'string' then
+    if TEXT[type(s)] and TEXT[type(p)] then
+      s, p = tostring(s), tostring(p)
       local slow, from = chosen(name, s, p, init, plain)
       if slow then return slow(s, p, from) end
     end
@@ -57,7 +64,8 @@ for _, name in next, { 'find', 'match', 'gmatch' } do
 end
 
 function safe_string.gsub(s, p, with, ...)
-  if type(s) == 'string' and type(p) == 'string' then
+  if TEXT[type(s)] and TEXT[type(p)] then
+    s, p = tostring(s), tostring(p)
     local kind = type(with)
     local slow = chosen('gsub', s, p)
     if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
@@ -74,8 +82,59 @@ metatable_of(G.python.none).__metatable = false
 -- Tables --------------------------------------------------------------------------------------------------------------
 
 local safe_table = copy(table)
+
+local function refuse_many(name, first, last)
+  first, last = tonumber(first), tonumber(last)
+  if first and last and last - first >= MAX_MOVE then
+    error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', 3)
+  end
+end
+
+-- Guards: raise for what would keep C busy, else give the arguments to call Lua's own function with. The length of a
+-- table with gaps can be any number, 2^62 for one.
+local guards = {}
+
+function guards.insert(t, position, ...)
+  if select('#', ...) > 0 then refuse_many('insert', position, #t) end
+  return t, position, ...
+end
+
+function guards.remove(t, ...)
+  local position = ...
+  if position ~= nil then refuse_many('remove', position, #t) end
+  return t, ...
+end
+
+function guards.concat(t, separator, first, last)
+  refuse_many('concat', first or 1, last or type(t) == 'table' and #t)
+  return t, separator, first, last
+end
+
+local function is_less(a, b) return a < b end
+
+-- With a function of Lua to compare, the clock is looked at while C sorts.
+function guards.sort(t, compare)
+  local size = type(t) == 'table' and #t or 0
+  if compare ~= nil then
+    if type(compare) == 'function' and getinfo(compare, 'S').what == 'C' then
+      local native = compare
+      compare = function(a, b) return native(a, b) end
+    end
+  elseif size > MAX_SORT then
+    compare = is_less
+  else
+    local longest = 0
+    for i = 1, size do
+      local v = rawget(t, i)
+      if type(v) == 'string' and #v > longest then longest = #v end
+    end
+    if longest * size * 16 > MAX_COMPARED then compare = is_less end
+  end
+  return t, compare
+end
+
 for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
-  local f = table[name]
+  local f, guard = table[name], guards[name]
   safe_table[name] = function(t, ...)
     local mt = metatable_of(t)
     if mt and rawget(mt, '__len') ~= nil and not sealed[mt] then
@@ -87,14 +146,13 @@ for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
       if name == 'insert' then return json.array_insert(t, ...) end
       if name == 'remove' then return json.array_remove(t, ...) end
     end
+    if guard and type(t) == 'table' then return f(guard(t, ...)) end
     return f(t, ...)
   end
 end
 
 function safe_table.move(a, first, last, ...)
-  if math.type(first) == 'integer' and math.type(last) == 'integer' and last - first >= MAX_MOVE then
-    error('table.move: more than ' .. MAX_MOVE .. ' elements', 2)
-  end
+  refuse_many('move', first, last)
   return table.move(a, first, last, ...)
 end
 
@@ -104,7 +162,7 @@ local safe_coroutine = copy(coroutine)
 
 function safe_coroutine.create(f)
   local co = co_create(f)
-  sethook(co, core.on_coroutine_count, '', COROUTINE_COUNT)
+  core.watch(co)
   return co
 end
 
@@ -114,7 +172,11 @@ function safe_coroutine.wrap(f)
 end
 
 function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
-function safe_coroutine.close(co) return caught(co_close(co)) end
+
+function safe_coroutine.close(co)
+  core.end_if_over() -- a coroutine that its hook has ended would run its __close without one
+  return caught(co_close(co))
+end
 
 -- The globals ---------------------------------------------------------------------------------------------------------
 
@@ -130,7 +192,7 @@ globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime =
 
 -- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.
 local function located(e, level)
-  if type(e) ~= 'string' or is_dead() then return e end
+  if type(e) ~= 'string' or is_dead() or overflows(e) then return (core.without_python(e)) end
   local raiser = getinfo(level, 'Sf')
   if not raiser or raiser.what ~= 'C' or raiser.func == error then return e end
   local caller = getinfo(level + 1, 'Sln')
@@ -152,9 +214,10 @@ function globals.xpcall(f, handler, ...)
   if type(handler) ~= 'function' then
     error("bad argument #2 to 'xpcall' (function expected, got " .. lib.type_of(handler) .. ')', 2)
   end
-  -- The handler of a handler must not run for the end of the call: it would run inside the hook, with hooks off.
+  -- The handler of a handler must not run for the end of the call, nor for an overflow that the hook itself ran into: it
+  -- would run inside the hook, with hooks off.
   return caught(xpcall(f, function(e)
-    if is_dead() or e == DEAD then return e end
+    if is_dead() or e == DEAD or overflows(e) then return e end
     return handler((located(e, 3)))
   end, ...))
 end
@@ -182,12 +245,27 @@ function globals.getmetatable(v)
   return getmetatable(v)
 end
 
+-- Lua 5.4.8 frees a metatable that a table with weak keys and values gets while the collector is at work, if nothing
+-- else holds it: the process would crash. Such tables can be had, by setting __mode late; so what takes the place of
+-- another metatable is held until the collector has gone round.
+local held, held_count = {}, 0
+
+local function hold(mt)
+  if held[mt] then return end
+  if held_count == MAX_HELD then
+    collect()
+    held, held_count = {}, 0
+  end
+  held[mt], held_count = true, held_count + 1
+end
+
 function globals.setmetatable(t, mt)
   if type(mt) == 'table' and (rawget(mt, '__gc') ~= nil or rawget(mt, '__mode') ~= nil) then
     error('setmetatable: __gc and __mode are not allowed', 2)
   end
   local json = rawget(lib, 'json')
   if json and json.is_marker(metatable_of(t)) and (mt == nil or type(mt) == 'table') then return force_metatable(t, mt) end
+  if type(mt) == 'table' and type(t) == 'table' and metatable_of(t) then hold(mt) end
   return setmetatable(t, mt)
 end
 

@@ -1,4 +1,4 @@
-"""A contestant of somebody else's, which handles messages as they are published; `--against tests.unit.bench.plain:make`."""
+"""A contestant of somebody else's: ``--against tests.unit.bench.plain:make``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ from wippy_queue.cli.bench import bench
 from wippy_queue.errors import Invalid
 
 MACHINE = {"cpu": "a cpu", "cores": 2, "python": "3.11", "lupa": "2.8", "system": "Linux", "load_before": 0.1}
-KEYS = ["engine", "workload", "driver", "concurrency", "prefetch", "messages", "rate", "publish_rate", "p50_ms", "p99_ms", "cpu_us", "peak_rss_mb", "rounds"]
+KEYS = [
+    *("engine", "workload", "driver", "concurrency", "prefetch", "messages"),
+    *("rate", "publish_rate", "p50_ms", "p99_ms", "cpu_us", "peak_rss_mb", "rounds"),
+]
 
 
 def result(engine: str, rate: float, workload: str = "noop", concurrency: int = 4) -> Result:
@@ -113,7 +116,8 @@ def test_without_matplotlib_a_plot_names_the_extra_before_anything_runs(
 
 
 def test_the_command_prints_json() -> None:
-    options = ["-w", "noop", "-w", "json", "-n", "50", "-r", "2", "-c", "2", "--rate", "5000", "--latencies", "20", "-a", "tests.unit.bench.plain:make", "--json"]
+    size = ["-n", "50", "-r", "2", "-c", "2", "--rate", "5000", "--latencies", "20"]
+    options = ["-w", "noop", "-w", "json", "-a", "tests.unit.bench.plain:make", "--json", *size]
     done = CliRunner().invoke(bench, options, catch_exceptions=False)
     found = json.loads(done.stdout)
     assert [(row["engine"], row["workload"], row["rounds"]) for row in found["rows"]] == [

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 import pika
 
 from tests.faults.proxy import Proxy
-from tests.faults.test_amqp import Bench, receive, settle
+from tests.faults.test_amqp import Bench, goes_on, receive, settle
 from tests.support import eventually, message
 from wippy_queue import Engine
 from wippy_queue.delivery import Settlement
@@ -112,14 +112,16 @@ def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None
     """pika would reject them, and so mark them as if they came from a crash."""
     driver = bench.driver()
     queue = bench.queue(driver)
-    driver.publish(queue, [message(f"m-{number}") for number in range(300)], 5)
-    bench.proxy.latency = 0.02  # so that some are on their way
-    subscription = driver.subscribe(queue, 300)
+    subscription = driver.subscribe(queue, 100)
+    bench.proxy.latency = 0.2
+    properties = pika.BasicProperties(content_type="application/json", message_id="theirs")
+    bench.broker(lambda channel: [channel.basic_publish("", queue.name, b"1", properties) for _ in range(100)])
     settle(subscription, *subscription.cancel(), action="release")
     subscription.close()
+    bench.proxy.latency = 0.0
     other = bench.driver()
     other.declare(queue)
-    deliveries = receive(other.subscribe(queue, 300), 300)
+    deliveries = receive(other.subscribe(queue, 100), 100)
     assert {delivery.message.attempts for delivery in deliveries} == {0}
 
 
@@ -384,7 +386,7 @@ def test_a_refused_copy_goes_back_with_its_original(driver: AmqpDriver, bench: B
     assert delivery.claim()
     subscription.settle([Settlement(delivery, "requeue", grown, 0.0, told.append)])
     assert receive(subscription)[0].message.id == "a"
-    assert isinstance(told[0], Invalid)
+    assert "put more into the body" in str(told[0])
 
 
 def test_an_application_runs_on_rabbitmq(amqp_url: str, bench: Bench) -> None:
@@ -427,3 +429,40 @@ def test_an_application_runs_on_rabbitmq(amqp_url: str, bench: Bench) -> None:
         (letter,) = engine.dead_letters("app:dead").list()
         assert (letter.reason, letter.attempts) == ("attempts", 2)
     assert sorted(handled, key=str) == sorted([*range(20), 13], key=str)
+
+
+def test_an_error_on_the_thread_of_a_connection_costs_the_connection_alone(driver: AmqpDriver, bench: Bench) -> None:
+    """The thread goes on: a dead one would leave everybody waiting."""
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 5)
+    assert driver._broker is not None
+
+    def boom() -> None:
+        raise ZeroDivisionError("a test does this")
+
+    for link in (driver._broker._consuming, driver._broker._publishing):
+        link.call(boom)
+    goes_on(driver, queue, subscription)
+    assert bench.proxy.accepted == 4
+
+
+def test_a_stop_ends_a_start_that_waits(bench: Bench) -> None:
+    bench.proxy.swallow()
+    config = AmqpConfig(url=bench.proxy.url(bench.url), connection_timeout=60.0)
+    driver = AmqpDriver(EntryId("test:amqp"), config)
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            driver.start()
+        except Unavailable as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    eventually(lambda: driver._next is not None and bench.proxy.accepted == 2, "it connects")
+    since = time.monotonic()
+    driver.stop()
+    thread.join(20)
+    assert time.monotonic() - since < 8
+    assert "was stopped" in str(errors[0])

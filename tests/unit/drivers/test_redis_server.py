@@ -19,7 +19,7 @@ from wippy_queue.drivers.redis.life import Life
 from wippy_queue.drivers.redis.options import RedisConfig, RedisQueueOptions, TlsConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.drivers.redis.transport import Request
-from wippy_queue.errors import Invalid, PermissionDenied, QueueFull, Unavailable
+from wippy_queue.errors import Conflict, Invalid, PermissionDenied, QueueFull, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue
@@ -328,6 +328,15 @@ class TestStart:
             driver.start()
         assert caught.value.retryable
         assert "secret" not in str(caught.value)
+
+
+def test_a_child_made_by_fork_is_told_to_start_its_own(make: Callable[..., RedisDriver]) -> None:
+    driver = make()
+    queue = declared(driver)
+    mine, driver._process = driver._process, -1  # what a child sees
+    with pytest.raises(Conflict, match="in the child"):
+        publish(driver, queue, "a")
+    driver._process = mine
 
 
 def test_tls_checks_the_server(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import DEADLINE
+from tests.support import DEADLINE, eventually
 from wippy_queue.drivers.sqs.batches import Batches, Item
 from wippy_queue.drivers.sqs.pool import Pool
 from wippy_queue.errors import Canceled, Invalid, RateLimited, Timeout, Unavailable, WippyQueueError
@@ -187,10 +187,11 @@ def test_jobs_run_when_they_are_due(calls: Pool) -> None:
 def test_a_job_that_is_due_is_not_missed_while_other_threads_are_busy() -> None:
     pool = Pool(2, "test")
     release, ran = threading.Event(), threading.Event()
-    pool.run(ran.set, 0.1)
+    pool.run(ran.set, 0.3)
+    eventually(lambda: pool._idle, "a thread waits for that")
 
     def block() -> None:
-        release.wait(DEADLINE)
+        release.wait(2 * DEADLINE)
 
     pool.run(block)
     assert ran.wait(DEADLINE)

@@ -6,26 +6,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import pika
-from pika import BasicProperties, spec
-from pika.channel import Channel
 
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Dropper
 from wippy_queue.drivers.amqp.graveyard import Graveyard
-from wippy_queue.drivers.amqp.intake import GivenBack, Intake
-from wippy_queue.drivers.amqp.link import Done, Link, Steps
+from wippy_queue.drivers.amqp.intake import GivenBack
+from wippy_queue.drivers.amqp.link import Link
+from wippy_queue.drivers.amqp.looker import Looker
 from wippy_queue.drivers.amqp.options import MAX_PERIOD, AmqpConfig, AmqpConsumerOptions
 from wippy_queue.drivers.amqp.outbox import Outbox, Parcel
 from wippy_queue.drivers.amqp.parameters import connection_parameters
 from wippy_queue.drivers.amqp.subscription import AmqpSubscription
 from wippy_queue.drivers.amqp.topology import Declared, tier
-from wippy_queue.drivers.amqp.wire import from_wire
 from wippy_queue.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
 from wippy_queue.message import RESERVED_PREFIX, Message
@@ -34,7 +31,6 @@ from wippy_queue.queues import QueueInfo
 _log = logging.getLogger(__name__)
 
 _ANSWER: Final = 10.0  # seconds for an answer of the broker, where the caller names none
-_PEEK: Final = 60.0  # the same for a look at many messages
 _STOP_WAIT: Final = 3.0  # seconds for the last settles
 _CLOSE_WAIT: Final = 1.0  # seconds that the broker has to answer to the close of the connections
 _SOON: Final = 0.005  # seconds until the first repetition of what can only be asked for again; then twice that, ...
@@ -61,6 +57,9 @@ class Broker:
         self._dropper = Dropper(f"{driver_id}-dropper")
         self._graveyard = Graveyard(self._consuming, self._copier, self._dropper, declared)
         self._given_back = GivenBack()
+        self._looker = Looker(
+            self._consuming, self._delays, self._graveyard, self._given_back, lambda: self._subscriptions
+        )
         self._lock = threading.Lock()
         self._subscriptions: frozenset[AmqpSubscription] = frozenset()  # replaced as a whole, under the lock
         self._moved = threading.Condition()  # something was settled, purged or stopped
@@ -86,7 +85,7 @@ class Broker:
             link.start()
         try:
             for link in links:
-                link.wait_up(deadline - time.monotonic())
+                link.wait_up(deadline - time.monotonic(), patient=False)
         except BaseException:
             self.stop()
             raise
@@ -267,83 +266,26 @@ class Broker:
         with self._lock:
             self._subscriptions -= {subscription}
 
-    def _mine(self, declared: Declared) -> list[AmqpSubscription]:
-        return [subscription for subscription in self._subscriptions if subscription.declared.name == declared.name]
-
     # looking
 
-    def _count(self, declared: Declared, timeout: float) -> tuple[int, int, int]:
-        """Return how many messages wait for their time, how many are ready, and how many consumers there are."""
-        tiers = self._delays.live(declared)
-
-        def steps(channel: Channel) -> Steps[tuple[int, int, int]]:
-            delayed = 0  # first, for a message goes from here to there
-            for ms in tiers:
-                delayed += yield from declared.declare_delay(channel, ms)
-            ready = consumers = 0
-            for name in declared.consumed:
-                answer = yield _passive(channel, name)
-                ready += answer.method.message_count
-                consumers = answer.method.consumer_count
-            return delayed, ready, consumers
-
-        return self._consuming.request(f"queue {declared.queue.id}", steps, timeout)
-
     def info(self, declared: Declared) -> QueueInfo:
-        delayed, ready, consumers = self._count(declared, _ANSWER)
-        mine = self._mine(declared)
-        held = sum(subscription.intake.holds for subscription in mine)
-        alone = consumers == len(mine)  # nobody else has anything in hand
-        return QueueInfo(
-            message_count=ready + held + delayed,
-            ready=ready,
-            in_flight=held if alone else None,
-            delayed=delayed if alone or delayed else None,
-            consumer_count=consumers,
-        )
+        return self._looker.info(declared)
 
     def peek(self, declared: Declared, limit: int) -> list[Message]:
-        def steps(channel: Channel) -> Steps[list[Message]]:
-            got: list[Callable[[Any], object]] = []
-            channel.add_callback(lambda _: got[0](None), [spec.Basic.GetEmpty], one_shot=False)
-            found: list[Message] = []
-            for name in declared.consumed:
-                while len(found) < limit:
-                    answer = yield _get(channel, name, got)
-                    if answer is None:
-                        break
-                    properties, body = answer
-                    message = from_wire(properties, body, declared.queue).message
-                    self._given_back.add(declared.name, message.id)
-                    found.append(message)
-            if found:
-                channel.basic_nack(0, multiple=True, requeue=True)
-            return found
-
-        return self._consuming.request(f"queue {declared.queue.id}", steps, _PEEK)
+        return self._looker.peek(declared, limit)
 
     def purge(self, declared: Declared) -> int:
-        tiers = self._delays.live(declared)
-
-        def steps(channel: Channel) -> Steps[int]:
-            count = 0
-            for ms in tiers:
-                yield from declared.declare_delay(channel, ms)  # purging a queue that is gone would close the channel
-            for name in (*(declared.delay_name(ms) for ms in tiers), *declared.consumed):
-                answer = yield lambda callback, name=name: channel.queue_purge(name, callback=callback)
-                count += answer.method.message_count
-            return count
-
-        count = self._consuming.request(f"queue {declared.queue.id}", steps, _ANSWER)
+        count = self._looker.purge(declared)
         self._on_settled(True)
         return count
 
     def wait_idle(self, declared: Declared, timeout: float) -> bool:
+        """Return whether the queue has become idle; the broker does not tell, so it is asked again and again."""
         deadline = time.monotonic() + timeout
         pause = _SOON
         while True:
             try:
-                if self._is_idle(declared):
+                if self._looker.is_idle(declared, lambda: self._moves):
                     return True
                 trouble = None
             except Unavailable as error:
@@ -358,46 +300,6 @@ class Broker:
             with self._moved:
                 self._moved.wait(min(left, pause))
             pause = min(2 * pause, _IDLE)
-
-    def _is_idle(self, declared: Declared) -> bool:
-        with self._moved:
-            moves = self._moves
-        what = f"queue {declared.queue.id}"
-        delayed, ready, _ = self._count(declared, _ANSWER)
-        if delayed or ready:
-            return False
-        intakes = [subscription.intake for subscription in self._mine(declared)]
-        # What has left the queue may still be on its way to us.
-        for intake in intakes:
-            self._consuming.ask(what, partial(_synced, intake), _ANSWER)
-            if intake.holds:
-                return False
-        if self._graveyard.holds(declared, _ANSWER):
-            return False
-        with self._moved:
-            return moves == self._moves
-
-
-def _synced(intake: Intake, done: Done) -> None:
-    intake.sync(lambda error: done(None, error))
-
-
-def _passive(channel: Channel, name: str) -> Callable[..., object]:
-    return lambda callback: channel.queue_declare(name, passive=True, callback=callback)
-
-
-def _get(channel: Channel, name: str, got: list[Callable[[Any], object]]) -> Callable[..., object]:
-    """Ask for one message; the answer is its properties and body, or None."""
-
-    def call(callback: Callable[[Any], object]) -> None:
-        got[:] = [callback]
-
-        def one(_: Channel, __: Any, properties: BasicProperties, body: bytes) -> None:
-            callback((properties, body))
-
-        channel.basic_get(name, one)
-
-    return call
 
 
 def _check_priority(driver_id: EntryId, declared: Declared, message: Message) -> None:

@@ -25,19 +25,27 @@ class AmqpDriver:
     def __init__(self, driver_id: EntryId, config: AmqpConfig) -> None:
         self.id = driver_id
         self._config = config
-        self._lock = threading.Lock()  # guards start, stop and the declared queues
+        self._starting = threading.Lock()  # held during a start
+        self._lock = threading.Lock()  # guards the declared queues
         self._declared: dict[str, Declared] = {}
+        self._next: Broker | None = None  # which is starting
         self._broker: Broker | None = None
 
     def start(self) -> None:
-        with self._lock:
+        with self._starting:
             if self._broker is None:
-                broker = Broker(self.id, self._config, self._declared)
-                broker.start()
+                self._next = broker = Broker(self.id, self._config, self._declared)
+                try:
+                    broker.start()
+                finally:
+                    self._next = None
                 self._broker = broker
 
     def stop(self) -> None:
-        with self._lock:
+        starting = self._next
+        if starting is not None:
+            starting.stop()  # so that the start gives up
+        with self._starting:
             broker, self._broker = self._broker, None
         if broker is not None:
             broker.stop()

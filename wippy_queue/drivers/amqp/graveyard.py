@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import attrs
 from pika import BasicProperties
 from pika.channel import Channel
 
@@ -13,8 +14,8 @@ from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
 from wippy_queue.drivers.amqp.intake import Intake, Receipt
 from wippy_queue.drivers.amqp.link import Link, Steps
-from wippy_queue.drivers.amqp.subscription import dropped_message
 from wippy_queue.drivers.amqp.topology import Declared
+from wippy_queue.drivers.amqp.wire import from_wire
 from wippy_queue.errors import WippyQueueError
 from wippy_queue.message import Message
 
@@ -57,7 +58,7 @@ class Graveyard:
 
         def arrived(epoch: int, tag: int, _: bool, properties: BasicProperties, body: bytes) -> Receipt:
             current = self._declared.get(name, declared)
-            message, reason = dropped_message(properties, body, current)
+            message, reason = _read(properties, body, current)
             receipt = Receipt(tag, message)
             if reason in {"expired", "maxlen"}:
                 self._dropper.put(
@@ -117,3 +118,13 @@ def _forget(intake: Intake, epoch: int, receipt: Receipt) -> None:
 
 
 def _nothing(_: Iterable[Receipt], __: WippyQueueError) -> None: ...
+
+
+def _read(properties: BasicProperties, body: bytes, declared: Declared) -> tuple[Message, str]:
+    """Return a message that the broker has dropped, and why it says so."""
+    message, returns, counted = from_wire(properties, body, declared.queue)
+    deaths = (properties.headers or {}).get("x-death")
+    reason = ""
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        reason = str(deaths[0].get("reason", ""))
+    return attrs.evolve(message, attempts=message.attempts + returns + counted), reason

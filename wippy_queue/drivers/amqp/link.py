@@ -54,6 +54,7 @@ class Link:
         self._failures = 0  # opens in a row that came to nothing; the link's thread alone
         self._loop = IOLoop()
         self._connection: pika.SelectConnection | None = None
+        self._ended = False  # the thread has nothing more to do
         self._changed = threading.Condition()  # guards what follows
         self._up = False
         self._stopping = False
@@ -77,24 +78,28 @@ class Link:
 
     def finish_stop(self, deadline: float) -> None:
         """Wait for the end of the thread; from ``deadline`` (monotonic seconds) on, the broker is not waited for."""
+        if self._thread.ident is None:
+            return  # it never began
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             self.call(self._abort)
             self._thread.join(_ABORT_WAIT)
 
-    def wait_up(self, timeout: float) -> None:
-        """Wait until the connection is open.
+    def wait_up(self, timeout: float, *, patient: bool = True) -> None:
+        """Wait until the connection is open, also beyond a failed try if ``patient``.
 
         Raises:
             Unavailable: it is not after ``timeout`` seconds; not retryable where the broker refuses us.
         """
+
+        def decided() -> bool:
+            hopeless = self._error is not None and (not patient or self._error.retryable is False)
+            return self._up or self._stopping or hopeless
+
         with self._changed:
-            self._changed.wait_for(lambda: self._up or self._stopping or self._refused(), max(0.0, timeout))
+            self._changed.wait_for(decided, max(0.0, timeout))
             if not self._up:
                 raise self._why_down()
-
-    def _refused(self) -> bool:
-        return self._error is not None and self._error.retryable is False
 
     def _why_down(self) -> WippyQueueError:
         if self._stopping:
@@ -202,10 +207,9 @@ class Link:
 
     def _run(self) -> None:
         self._connect()
-        while True:
+        while not self._ended:
             try:
                 self._loop.start()
-                break
             except Exception:
                 _log.exception("the I/O of a RabbitMQ connection failed; it is opened again")
                 connection, self._connection = self._connection, None
@@ -218,6 +222,10 @@ class Link:
         for future in asked:
             future.set_exception(self._why_down())
 
+    def _end(self) -> None:
+        self._ended = True
+        self._loop.stop()
+
     def _abandon(self, connection: pika.SelectConnection) -> None:
         try:
             connection.close()
@@ -226,7 +234,7 @@ class Link:
 
     def _connect(self) -> None:
         if self._stopping:
-            self._loop.stop()
+            self._end()
             return
         self._connection = pika.SelectConnection(
             self._parameters,
@@ -263,7 +271,7 @@ class Link:
             stopping = self._stopping
             self._changed.notify_all()
         if stopping:
-            self._loop.stop()
+            self._end()
             return
         if was_up or self._failures == 0:
             fields = {"connection": self.name, "broker": self.address, "error": str(error)}
@@ -275,7 +283,7 @@ class Link:
     def _close(self) -> None:
         connection = self._connection
         if connection is None or connection.is_closed:
-            self._loop.stop()
+            self._end()
         elif not connection.is_closing:
             self._abandon(connection)
 
@@ -288,7 +296,7 @@ class Link:
                 return
         except Exception:
             _log.debug("a connection could not be aborted", exc_info=True)
-        self._loop.stop()
+        self._end()
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         reason = frame.method.reason

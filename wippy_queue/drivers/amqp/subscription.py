@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -16,15 +15,14 @@ from pika import BasicProperties
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
+from wippy_queue.drivers.amqp.flusher import Flusher, tell
 from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
 from wippy_queue.drivers.amqp.link import Link
 from wippy_queue.drivers.amqp.options import AmqpConsumerOptions
 from wippy_queue.drivers.amqp.topology import Declared
 from wippy_queue.drivers.amqp.wire import from_wire
-from wippy_queue.errors import Conflict, Unavailable, WippyQueueError
+from wippy_queue.errors import Unavailable, WippyQueueError
 from wippy_queue.message import Message
-
-_log = logging.getLogger(__name__)
 
 _DEAF_AFTER: Final = 15.0  # seconds without a channel; then the consumer fails, and says why
 _CLOSE_WAIT: Final = 3.0  # seconds for the broker to take the last settles
@@ -53,9 +51,7 @@ class AmqpSubscription:
         self.declared = declared
         self._link = link
         self._given_back = given_back
-        self._copier = copier
         self._dropper = dropper
-        self._on_settled = on_settled  # whether something went back to the queue; the link's thread
         self._on_close = on_close
         self._inbox: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()  # None: look at the state
         self._state = threading.Condition()  # guards what follows
@@ -65,25 +61,22 @@ class AmqpSubscription:
         self._closed = False
         self._done = False  # closed, and everything that was to be settled is
         self._quiet = threading.Event()  # cancelled, and no more deliveries will come
-        # the link's thread alone:
-        self._copying = 0  # copies on their way
-        self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
-        self._syncing = False
-        self._closing = False
-        self._shut = False
         self.intake = Intake(
             link,
             f"queue {declared.queue.id}",
             declared.consumed,
             window=window,
             # Two queues on one channel have one window together; quorum queues know no such thing.
-            shared_window=declared.options.queue_type == "classic",
+            shared_window=declared.options.queue_type == "classic" and not declared.as_it_is,
             prepare=declared.declare,
             on_message=self._arrived,
             on_change=self._changed,
             on_lost=self._lost,
             consumer_tag=options.consumer_tag,
             exclusive=options.exclusive,
+        )
+        self._flusher = Flusher(
+            link, declared, self.intake, given_back, copier, on_settled=on_settled, on_closed=self._ended
         )
 
     def wait_attached(self, timeout: float) -> None:
@@ -111,9 +104,7 @@ class AmqpSubscription:
             # It was in the hands of a connection that was lost. The broker remembers that it was, not how often, so a
             # copy that counts takes its place; or else a message that kills its process would do so for ever.
             receipt = Receipt(tag, message)
-            receipt.moving = True
-            self._copying += 1
-            self._link.later(0.0, lambda: self._count(epoch, receipt, returns + 1))
+            self._flusher.replace(epoch, receipt, returns + 1, lambda _: self._uncounted(epoch, receipt, returns + 1))
             return receipt
         if returns:
             message = attrs.evolve(message, attempts=self._attempts(message, returns))
@@ -130,25 +121,11 @@ class AmqpSubscription:
         limit = self.declared.max_attempts
         return message.attempts if returns == 1 and message.attempts < limit <= attempts else attempts
 
-    def _count(self, epoch: int, receipt: Receipt, returns: int) -> None:
-        """Put a copy that knows how often it came back in the place of a message. The link's thread."""
+    def _uncounted(self, epoch: int, receipt: Receipt, returns: int) -> None:
+        """No copy could be made, so the message itself is handled: better uncounted than never. The link's thread."""
         message = receipt.message
-
-        def copied(error: WippyQueueError | None) -> None:
-            self._copying -= 1
-            if epoch == self.intake.epoch and error is None:
-                self.intake.settle([receipt], [])
-                self._on_settled(True)
-            elif epoch == self.intake.epoch:  # better uncounted than never
-                receipt.moving = False
-                receipt.message = attrs.evolve(message, attempts=self._attempts(message, returns))
-                self._hand_out(Delivery(receipt.message, receipt, epoch))
-            self._close_if_done()
-
-        if epoch == self.intake.epoch and self._copier.able:
-            self._copier.hand_back(self.declared, message, copied, returns=returns)
-        else:
-            copied(Unavailable("nothing can be published now"))
+        receipt.message = attrs.evolve(message, attempts=self._attempts(message, returns))
+        self._hand_out(Delivery(receipt.message, receipt, epoch))
 
     def _hand_out(self, delivery: Delivery) -> None:
         message, epoch = delivery.message, delivery.epoch
@@ -200,7 +177,7 @@ class AmqpSubscription:
             raise down
 
     def begin(self, delivery: Delivery) -> bool:
-        return self.intake.begin(delivery.epoch, delivery.receipt)
+        return not self._closed and self.intake.begin(delivery.epoch, delivery.receipt)
 
     # settling
 
@@ -211,7 +188,7 @@ class AmqpSubscription:
                 self._pending.extend(settlements)
                 self._scheduled = True
         if closed:
-            tell(settlements, self._too_late())
+            tell(settlements, self._flusher.too_late())
         elif wake:
             self._link.call(self._flush)
 
@@ -221,84 +198,7 @@ class AmqpSubscription:
             batch = list(self._pending)
             self._pending.clear()
             self._scheduled = False
-        acked: list[Receipt] = []
-        returned: list[Receipt] = []
-        sent: list[Settlement] = []
-        lost: list[Settlement] = []
-        for settlement in batch:
-            delivery = settlement.delivery
-            if delivery.epoch != self.intake.epoch:
-                lost.append(settlement)
-            elif settlement.action == "ack":
-                acked.append(delivery.receipt)
-                sent.append(settlement)
-            elif settlement.action == "release" and not self._copier.able:
-                self._given_back.add(self.declared.name, delivery.message.id)
-                returned.append(delivery.receipt)
-                sent.append(settlement)
-            else:
-                delivery.receipt.moving = True
-                self._copying += 1
-                self._copy(settlement)
-        self._send(acked, returned, sent)
-        tell(lost, self._too_late(self.intake.error))
-
-    def _send(self, acked: list[Receipt], returned: list[Receipt], settlements: list[Settlement]) -> None:
-        self.intake.settle(acked, returned)
-        self._unseen += settlements
-        self._on_settled(bool(returned))
-        self._sync()
-
-    def _sync(self) -> None:
-        """Ask the broker whether it has seen what was sent, so that nobody is told of an ack that was lost."""
-        if self._syncing:
-            return
-        if not self._unseen:
-            self._close_if_done()
-            return
-        self._syncing = True
-        asked, self._unseen = self._unseen, []
-
-        def answered(error: WippyQueueError | None) -> None:
-            self._syncing = False
-            tell(asked, None if error is None else self._too_late(error))
-            self._sync()
-
-        self.intake.sync(answered)
-
-    def _copy(self, settlement: Settlement) -> None:
-        """Publish a copy that is to come back, then ack the original. The link's thread."""
-        delivery = settlement.delivery
-        message = settlement.message or delivery.message
-
-        def copied(error: WippyQueueError | None) -> None:
-            if delivery.epoch != self.intake.epoch:
-                self._copying -= 1
-                tell([settlement], self._too_late(self.intake.error))
-                self._close_if_done()
-            elif error is None:
-                self._copying -= 1
-                self._given_back.forget(self.declared.name, message.id)
-                self._send([delivery.receipt], [], [settlement])
-            elif error.retryable is False:  # it can never be copied: back with the original
-                self._copying -= 1
-                self._send([], [delivery.receipt], [])
-                tell([settlement], error)
-            elif self._closing:
-                self._copying -= 1
-                tell([settlement], self._too_late(error))
-                self._close_if_done()
-            else:
-                self._link.later(1.0, lambda: self._copy(settlement))
-
-        if settlement.action == "release":
-            self._copier.hand_back(self.declared, message, copied)
-        else:
-            self._copier.retry(self.declared, message, settlement.delay, copied)
-
-    def _too_late(self, cause: Exception | None = None) -> Conflict:
-        reason = "" if cause is None else f": {cause}"
-        return Conflict(f"queue {self.declared.queue.id}: too late to settle, the message will come again{reason}")
+        self._flusher.flush(batch)
 
     # what the intake tells, on the link's thread
 
@@ -308,13 +208,7 @@ class AmqpSubscription:
         self._inbox.put(None)
 
     def _lost(self, receipts: Iterable[Receipt], error: WippyQueueError) -> None:
-        for receipt in receipts:
-            if not receipt.begun:
-                self._given_back.add(self.declared.name, receipt.message.id)
-        if not self._syncing:
-            unseen, self._unseen = self._unseen, []
-            tell(unseen, self._too_late(error))
-        self._on_settled(True)
+        self._flusher.lost(receipts, error)
 
     # the end
 
@@ -361,60 +255,14 @@ class AmqpSubscription:
             self._state.wait_for(lambda: self._done, max(0.0, deadline - time.monotonic()))
             done, self._done = self._done, True
         if not done:
-            self._link.call(self._give_up)
+            self._link.call(self._flusher.give_up)
         self._on_close(self)
 
     def _close(self) -> None:
         self._flush()
-        self._closing = True
-        if self._copier.able:
-            for receipt in self.intake.held:
-                if not receipt.begun and not receipt.moving:
-                    self._hand_back(receipt)
-        self._close_if_done()
-
-    def _hand_back(self, receipt: Receipt) -> None:
-        """Nobody has settled this, and no handler has begun it."""
-        receipt.moving = True
-        self._copying += 1
-        epoch = self.intake.epoch
-
-        def copied(error: WippyQueueError | None) -> None:
-            self._copying -= 1
-            if error is None and epoch == self.intake.epoch:
-                self.intake.settle([receipt], [])
-            self._close_if_done()
-
-        self._copier.hand_back(self.declared, receipt.message, copied)
-
-    def _close_if_done(self) -> None:
-        if self._closing and not self._shut and not self._copying and not self._syncing and not self._unseen:
-            self._shut = True
-            self.intake.close(lambda _: self._ended())
-
-    def _give_up(self) -> None:
-        """The broker does not answer: whatever was not seen counts as lost."""
-        self.intake.close(lambda _: None)
+        self._flusher.close()
 
     def _ended(self) -> None:
         with self._state:
             self._done = True
             self._state.notify_all()
-
-
-def tell(settlements: Iterable[Settlement], error: Exception | None) -> None:
-    for settlement in settlements:
-        try:
-            settlement.finish(error)
-        except Exception:
-            _log.exception("the callback of a settlement failed")
-
-
-def dropped_message(properties: BasicProperties, body: bytes, declared: Declared) -> tuple[Message, str]:
-    """Return a message that the broker has dropped, and why it says so."""
-    message, returns, counted = from_wire(properties, body, declared.queue)
-    deaths = (properties.headers or {}).get("x-death")
-    reason = ""
-    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        reason = str(deaths[0].get("reason", ""))
-    return attrs.evolve(message, attempts=message.attempts + returns + counted), reason

@@ -1,0 +1,195 @@
+"""Settlements on their way to the broker: acks in batches, copies of what comes back, and whether they arrived."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from wippy_queue.delivery import Settlement
+from wippy_queue.drivers.amqp.copier import Copier
+from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
+from wippy_queue.drivers.amqp.link import Link
+from wippy_queue.drivers.amqp.topology import Declared
+from wippy_queue.errors import Conflict, WippyQueueError
+
+_log = logging.getLogger(__name__)
+
+
+class Flusher:
+    """Settles the deliveries of one subscription.
+
+    Thread safety: the consuming link's thread alone.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        declared: Declared,
+        intake: Intake,
+        given_back: GivenBack,
+        copier: Copier,
+        *,
+        on_settled: Callable[[bool], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._declared = declared
+        self._intake = intake
+        self._given_back = given_back
+        self._copier = copier
+        self._on_settled = on_settled  # whether something went back to the queue
+        self._on_closed = on_closed
+        self._copying = 0  # copies on their way
+        self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
+        self._syncing = False
+        self._closing = False
+        self._closed = False
+
+    def flush(self, batch: Sequence[Settlement]) -> None:
+        """Send what was settled."""
+        acked: list[Receipt] = []
+        returned: list[Receipt] = []
+        sent: list[Settlement] = []
+        lost: list[Settlement] = []
+        for settlement in batch:
+            delivery = settlement.delivery
+            if delivery.epoch != self._intake.epoch:
+                lost.append(settlement)
+            elif settlement.action == "ack":
+                acked.append(delivery.receipt)
+                sent.append(settlement)
+            elif settlement.action == "release" and not self._copier.able:
+                self._given_back.add(self._declared.name, delivery.message.id)
+                returned.append(delivery.receipt)
+                sent.append(settlement)
+            else:
+                delivery.receipt.moving = True
+                self._copying += 1
+                self._copy(settlement)
+        self._send(acked, returned, sent, moved=bool(returned))
+        tell(lost, self.too_late(self._intake.error))
+
+    def _send(
+        self, acked: Sequence[Receipt], returned: Sequence[Receipt], settlements: Sequence[Settlement], *, moved: bool
+    ) -> None:
+        if moved:
+            self._on_settled(True)  # before nobody holds it any more: whoever waits for an idle queue looks again
+        self._intake.settle(acked, returned)
+        self._unseen += settlements
+        self._on_settled(False)
+        self._sync()
+
+    def _sync(self) -> None:
+        """Ask the broker whether it has seen what was sent, so that nobody is told of an ack that was lost."""
+        if self._syncing:
+            return
+        if not self._unseen:
+            self._close_if_done()
+            return
+        self._syncing = True
+        asked, self._unseen = self._unseen, []
+
+        def answered(error: WippyQueueError | None) -> None:
+            self._syncing = False
+            tell(asked, None if error is None else self.too_late(error))
+            self._sync()
+
+        answered(None)
+
+    def _copy(self, settlement: Settlement) -> None:
+        """Publish a copy that is to come back, then ack the original."""
+        delivery = settlement.delivery
+        message = settlement.message or delivery.message
+
+        def copied(error: WippyQueueError | None) -> None:
+            current = delivery.epoch == self._intake.epoch
+            if current and error is not None and error.retryable is not False and not self._closing:
+                self._link.later(1.0, lambda: self._copy(settlement))
+                return
+            self._copying -= 1
+            if not current:
+                tell([settlement], self.too_late(self._intake.error))
+            elif error is None:
+                self._given_back.forget(self._declared.name, message.id)
+                self._send([delivery.receipt], [], [settlement], moved=True)
+            else:
+                if error.retryable is False:  # it can never be copied: back with the original
+                    self._send([], [delivery.receipt], [], moved=True)
+                tell([settlement], self.too_late(error))
+            self._close_if_done()
+
+        if settlement.action == "release":
+            self._copier.hand_back(self._declared, message, copied)
+        else:
+            self._copier.retry(self._declared, message, settlement.delay, copied)
+
+    def replace(
+        self, epoch: int, receipt: Receipt, returns: int, failed: Callable[[WippyQueueError | None], None]
+    ) -> None:
+        """Put a copy in the place of a message of which nobody knows whether it may have been handled.
+
+        Args:
+            epoch: of the message's delivery.
+            receipt: the message.
+            returns: how often it came back from a lost connection, for the copy to tell.
+            failed: called instead where nothing can be published.
+        """
+        receipt.moving = True
+        self._copying += 1
+
+        def copied(error: WippyQueueError | None) -> None:
+            self._copying -= 1
+            if epoch == self._intake.epoch:
+                if error is None:
+                    self._send([receipt], [], [], moved=True)
+                else:
+                    receipt.moving = False
+                    failed(error)
+            self._close_if_done()
+
+        if self._copier.able:
+            self._copier.hand_back(self._declared, receipt.message, copied, returns=returns)
+        else:
+            self._link.later(0.0, lambda: copied(self.too_late()))
+
+    def lost(self, receipts: Iterable[Receipt], error: WippyQueueError) -> None:
+        """The channel is gone, and with it these deliveries."""
+        for receipt in receipts:
+            if not receipt.begun:
+                self._given_back.add(self._declared.name, receipt.message.id)
+        if not self._syncing:
+            unseen, self._unseen = self._unseen, []
+            tell(unseen, self.too_late(error))
+        self._on_settled(True)
+
+    def close(self) -> None:
+        """Hand back what nobody has begun, and close the channel when everything has arrived."""
+        self._closing = True
+        if self._copier.able:
+            epoch = self._intake.epoch
+            for receipt in self._intake.held:
+                if not receipt.begun and not receipt.moving:
+                    self.replace(epoch, receipt, 0, lambda _: None)
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._closing and not self._closed and not self._copying and not self._syncing and not self._unseen:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Close the channel now; what is not settled comes again."""
+        if not self._closed:
+            self._closed = True
+            self._intake.close(lambda _: self._on_closed())
+
+    def too_late(self, cause: Exception | None = None) -> Conflict:
+        reason = "" if cause is None else f": {cause}"
+        return Conflict(f"queue {self._declared.queue.id}: too late to settle, the message will come again{reason}")
+
+
+def tell(settlements: Iterable[Settlement], error: Exception | None) -> None:
+    for settlement in settlements:
+        try:
+            settlement.finish(error)
+        except Exception:
+            _log.exception("the callback of a settlement failed")
