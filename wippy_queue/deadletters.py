@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -251,7 +252,13 @@ def revived(message: Message) -> Message:
         key: value for key, value in message.headers.items() if key != ATTEMPTS and not key.startswith(RESERVED_PREFIX)
     }
     return attrs.evolve(
-        message, headers=headers or NO_HEADERS, timestamp=time.time(), attempts=0, delay=0.0, expires_at=None
+        message,
+        headers=headers or NO_HEADERS,
+        timestamp=time.time(),
+        attempts=0,
+        delay=0.0,
+        expires_at=None,
+        edition=uuid.uuid4().hex,
     )
 
 

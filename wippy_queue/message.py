@@ -36,6 +36,9 @@ class Message:
     priority: int = 0  # 0..9, higher first
     delay: float = 0.0  # seconds from publish until it may be delivered
     expires_at: float | None = None  # Unix seconds
+    # Not "" where an id is published again on purpose, as by a replay, for backends that would drop the second one. It
+    # does not travel.
+    edition: str = attrs.field(default="", eq=False)
 
     def all_headers(self) -> dict[str, HeaderValue]:
         """Return the headers as a handler sees them: those published, ``timestamp`` and ``attempts``.

@@ -142,6 +142,7 @@ class _Mover:
             delay=0.0,  # it is due
             priority=0 if "priority" in lost else message.priority,
             expires_at=None if "ttl" in lost else message.expires_at,
+            edition=self._source.queue.id,  # so that it can come back, and a move that is resumed stores it once
         )
 
     def _removed(self, message_id: str, error: Exception | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -125,4 +126,5 @@ def _tombstone(queue: Queue, message: Message, reason: str, error: str, function
         headers[DEAD_LETTER_ERROR] = error[:_MAX_ERROR]
     if function is not None:
         headers[DEAD_LETTER_FUNCTION] = str(function)
-    return attrs.evolve(message, headers=headers, attempts=0, delay=0.0, expires_at=None)
+    edition = uuid.uuid4().hex  # it may have been here before, and been replayed
+    return attrs.evolve(message, headers=headers, attempts=0, delay=0.0, expires_at=None, edition=edition)

@@ -141,6 +141,7 @@ class Host:
     recycle_after: int = 0  # calls after which a runtime is replaced; 0: never
     watchdog: Watchdog = attrs.field(factory=Watchdog, init=False)
     chunks: Chunks = attrs.field(factory=Chunks, init=False)
+    logger_names: dict[EntryId, set[bytes]] = attrs.field(factory=dict, init=False)  # that each function has used
 
     @functools.cached_property
     def hooks(self) -> HookLibrary | None:

@@ -49,13 +49,11 @@ local function chosen(name, s, p, init, plain)
   return patterns.choose(name, s, p, init, plain)
 end
 
-local TEXT <const> = { string = true, number = true }
-
 for _, name in next, { 'find', 'match', 'gmatch' } do
   local native = string[name]
   safe_string[name] = function(s, p, init, plain)
-    if TEXT[type(s)] and TEXT[type(p)] then
-      s, p = tostring(s), tostring(p)
+    if type(s) == 'number' then s = tostring(s) end
+    if type(s) == 'string' and type(p) == 'string' then
       local slow, from = chosen(name, s, p, init, plain)
       if slow then return slow(s, p, from) end
     end
@@ -64,8 +62,8 @@ for _, name in next, { 'find', 'match', 'gmatch' } do
 end
 
 function safe_string.gsub(s, p, with, ...)
-  if TEXT[type(s)] and TEXT[type(p)] then
-    s, p = tostring(s), tostring(p)
+  if type(s) == 'number' then s = tostring(s) end
+  if type(s) == 'string' and type(p) == 'string' then
     local kind = type(with)
     local slow = chosen('gsub', s, p)
     if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
@@ -83,10 +81,10 @@ metatable_of(G.python.none).__metatable = false
 
 local safe_table = copy(table)
 
-local function refuse_many(name, first, last)
+local function refuse_many(name, first, last, level)
   first, last = tonumber(first), tonumber(last)
-  if first and last and last - first >= MAX_MOVE then
-    error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', 3)
+  if first and last and last - (first + 0.0) >= MAX_MOVE then
+    error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', level)
   end
 end
 
@@ -95,18 +93,18 @@ end
 local guards = {}
 
 function guards.insert(t, position, ...)
-  if select('#', ...) > 0 then refuse_many('insert', position, #t) end
+  if select('#', ...) > 0 then refuse_many('insert', position, #t, 4) end
   return t, position, ...
 end
 
 function guards.remove(t, ...)
   local position = ...
-  if position ~= nil then refuse_many('remove', position, #t) end
+  if position ~= nil then refuse_many('remove', position, #t, 4) end
   return t, ...
 end
 
 function guards.concat(t, separator, first, last)
-  refuse_many('concat', first or 1, last or type(t) == 'table' and #t)
+  refuse_many('concat', first or 1, last or #t, 4)
   return t, separator, first, last
 end
 
@@ -114,7 +112,7 @@ local function is_less(a, b) return a < b end
 
 -- With a function of Lua to compare, the clock is looked at while C sorts.
 function guards.sort(t, compare)
-  local size = type(t) == 'table' and #t or 0
+  local size = #t
   if compare ~= nil then
     if type(compare) == 'function' and getinfo(compare, 'S').what == 'C' then
       local native = compare
@@ -152,7 +150,7 @@ for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
 end
 
 function safe_table.move(a, first, last, ...)
-  refuse_many('move', first, last)
+  refuse_many('move', first, last, 3)
   return table.move(a, first, last, ...)
 end
 

@@ -111,6 +111,9 @@ class _WatchedSession:
             self._watch.tick(running=-1, error=error)
         return outcome
 
+    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        return [self.handle(deliveries[0])]
+
     def _explained(self, outcome: Outcome, error: WippyQueueError, delivery: Delivery) -> WippyQueueError:
         message = delivery.message
         error.add_note(

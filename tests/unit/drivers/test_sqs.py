@@ -16,6 +16,7 @@ import pytest
 from tests.moto_sqs import aws_config, sqs_config
 from tests.support import DEADLINE, eventually
 from wippy_queue import ConfigurationError, Engine, current_message
+from wippy_queue.deadletters import revived
 from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.driver import Subscription
 from wippy_queue.drivers.sqs import KIND
@@ -604,3 +605,19 @@ def test_mistakes_in_the_configuration_are_told(entry: str, field: str, value: A
     with pytest.raises(ConfigurationError, match=said) as caught:
         Engine.from_entries(application("http://127.0.0.1:9", "tasks"), overrides={entry: {field: value}})
     assert "testing-secret" not in str(caught.value)
+
+
+def test_a_replay_into_a_fifo_queue_is_stored_although_its_id_was_there_minutes_ago(
+    fifo: tuple[SqsDriver, Queue],
+) -> None:
+    """SQS drops what has the same deduplication id within five minutes, and says yes: a replay would lose it."""
+    driver, queue = fifo
+    original = a_message("m-1")
+    driver.publish(queue, [original], 5)
+    subscription = driver.subscribe(queue, 10)
+    [delivery] = subscription.receive(10, DEADLINE)
+    assert delivery.claim()
+    subscription.settle([Settlement(delivery)])
+    subscription.close()
+    driver.publish(queue, [revived(original)], 5)
+    assert [message.id for message in driver.peek(queue, 10)] == ["m-1"]

@@ -94,7 +94,7 @@ class Flusher:
             tell(asked, None if error is None else self.too_late(error))
             self._sync()
 
-        answered(None)
+        self._intake.sync(answered)
 
     def _copy(self, settlement: Settlement) -> None:
         """Publish a copy that is to come back, then ack the original."""

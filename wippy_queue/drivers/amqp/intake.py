@@ -225,7 +225,8 @@ class Intake:
     def cancel(self, done: Callable[[], None]) -> None:
         """Ask for no more deliveries; ``done`` is called when none will come."""
         channel = self._channel
-        tags = list(channel.consumer_tags) if channel is not None and channel.is_open else []
+        # The queue itself first: it has the traffic.
+        tags = channel.consumer_tags[::-1] if channel is not None and channel.is_open else []
 
         def steps(channel: Channel) -> Steps[None]:
             for tag in tags:

@@ -195,7 +195,7 @@ class SqsQueue:
         once = headers.get(messages.DEDUPLICATION_ID)
         return {
             "MessageGroupId": str(group),
-            "MessageDeduplicationId": _id_of(message.id if once is None else str(once)),
+            "MessageDeduplicationId": _id_of((message.id if once is None else str(once)) + message.edition),
         }
 
     def _send(self, entries: Sequence[Mapping[str, Any]]) -> Failures:

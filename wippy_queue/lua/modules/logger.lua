@@ -6,6 +6,7 @@ local sub, utf8_len, concat = std.string.sub, std.utf8.len, std.table.concat
 local type_of = lib.type_of
 
 local LEVELS <const> = { debug = 10, info = 20, warn = 30, error = 40 } -- as in Python
+local MAX_NAME <const> = 200 -- bytes
 local NAME, FIELDS = {}, {} -- private keys
 local methods = {}
 local Logger = lib.new_type('logger', methods)
@@ -82,6 +83,9 @@ function methods.named(first, ...)
     return nil, lib.errors.new('logger:named: the name must be text that is not empty', 'Invalid', false)
   end
   name = logger[NAME] == '' and name or logger[NAME] .. '.' .. name
+  if #name > MAX_NAME then
+    return nil, lib.errors.new('logger:named: the name is longer than ' .. MAX_NAME .. ' bytes', 'Invalid', false)
+  end
   return setmetatable({ [NAME] = name, [FIELDS] = logger[FIELDS] }, Logger)
 end
 

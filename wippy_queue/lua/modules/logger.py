@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from wippy_queue.lua.convert import Scalar, readable
 from wippy_queue.lua.host import CallContext
 
+_MOST_NAMES: Final = 100  # of one function; further ones log as the function, for Python keeps every logger for ever
+
 
 def functions(context: CallContext) -> dict[str, Callable[..., Scalar]]:
     root = f"wippy_queue.app.{context.function}"
+    names = context.host.logger_names.setdefault(context.function, set())
 
     def log(level: int, name: bytes, message: bytes, fields: bytes | None) -> int:
         """Log one record; return the lowest level that is logged at all."""
-        logger = logging.getLogger(f"{root}.{readable(name)}" if name else root)
+        if name and (name in names or len(names) < _MOST_NAMES):
+            names.add(name)
+            logger = logging.getLogger(f"{root}.{readable(name)}")
+        else:
+            logger = logging.getLogger(root)
         if logger.isEnabledFor(level):
             logger.log(level, "%s", readable(message), extra={"fields": _fields(context, fields)})
         return logger.getEffectiveLevel()
