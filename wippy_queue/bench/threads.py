@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ class ThreadEngine(Contestant):
         )
         self._engine.module("bench", {"started": task.started})
         self._engine.start(consumers=False)
+        self._purge()  # what a run that was cut has left on a broker
 
     def _address(self, task: Task) -> dict[str, Any]:
         address: dict[str, Any] = {"lifecycle": {"auto_start": True}}
@@ -55,7 +55,7 @@ class ThreadEngine(Contestant):
             "name": name,
             "kind": "queue.queue",
             "driver": "bench:driver",
-            "queue_name": f"wippy-queue-bench-{name}-{os.getpid()}",
+            "queue_name": f"wippy-queue-bench-{name}",
         }
 
     def publish(self, bodies: Sequence[Body]) -> None:
@@ -69,8 +69,11 @@ class ThreadEngine(Contestant):
 
     def stop(self) -> None:
         try:
-            for queue_id in (QUEUE, DONE_QUEUE):
-                self._engine.purge(queue_id)
+            self._purge()
         finally:
             self._engine.stop()
             self._folder.cleanup()
+
+    def _purge(self) -> None:
+        for queue_id in (QUEUE, DONE_QUEUE):
+            self._engine.purge(queue_id)

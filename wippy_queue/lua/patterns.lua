@@ -130,9 +130,11 @@ end
 
 -- Matching ------------------------------------------------------------------------------------------------------------
 
-local function set_of(text)
+local function set_of(text, sets)
+  if sets[text] then return sets[text] end
   local set, pattern = {}, '^' .. alone(text)
   for b = 0, 255 do set[b] = find(char(b), pattern) ~= nil end
+  sets[text] = set
   return set
 end
 
@@ -140,9 +142,9 @@ local UNCLOSED <const>, POSITION <const> = -1, -2
 
 -- Give match(from) -> the position behind the match, or nil, and captures(from, to) -> those of the last match.
 local function matcher(s, p, from)
-  local program, size = {}, #s
+  local program, sets, size = {}, {}, #s
   local ok = items(p, from, function(kind, text, quantifier)
-    local set = (kind == 'single' or kind == 'frontier') and set_of(text) or nil
+    local set = (kind == 'single' or kind == 'frontier') and set_of(text, sets) or nil
     program[#program + 1] = { kind = kind, text = text, quantifier = quantifier, set = set }
   end)
   if not ok then error('malformed pattern', 0) end

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 import pika
 
 from tests.faults.proxy import Proxy
-from tests.faults.test_amqp import Bench, goes_on, receive, settle
+from tests.rabbit import Bench, goes_on, receive, settle
 from tests.support import eventually, message
 from wippy_queue import Engine
 from wippy_queue.delivery import Settlement

@@ -1,9 +1,11 @@
 """Queues on RabbitMQ: durable, shared by any number of processes and machines.
 
 `link.py` is one connection on one I/O thread, opened again whenever it is lost; a driver has two, for publishing and
-for everything else. `outbox.py` publishes with confirms; `intake.py` consumes and acks on one channel;
-`subscription.py` is a consumer's share of a queue; `topology.py` says which queues there are at the broker;
-`wire.py` turns messages into what travels and back; `dropper.py` hands expired and pushed-out messages to the flow.
+for the rest. `topology.py` says which queues there are at the broker, `delays.py` which of them hold what waits;
+`wire.py` turns messages into what travels and back; `outbox.py` publishes with confirms, and `copier.py` what comes
+back. `intake.py` consumes and acks on one channel; `subscription.py` is a consumer's share of a queue, `flusher.py` its
+settlements. `graveyard.py` and `dropper.py` hand expired and pushed-out messages to the flow, `looker.py` counts,
+`broker.py` puts it all together.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class Intake:
         self._open: dict[int, Receipt] = {}  # by tag
         self._order: deque[int] = deque()  # tags in the order of their delivery, from the first one that is open
         self._gone: set[int] = set()  # tags in _order that are settled
+        self._asked: list[Callable[[WippyQueueError | None], None]] = []  # who waits for a sync
         self._retry = _FIRST_RETRY
         self._ended = False
         self.attached = False
@@ -211,14 +212,15 @@ class Intake:
         if channel is None or not channel.is_open:
             done(Unavailable(f"{self._what}: the connection was lost"))
             return
-        epoch = self._epoch
-
-        def answered(_: Any, error: WippyQueueError | None) -> None:
-            lost = error is None and epoch != self._epoch
-            done(Unavailable(f"{self._what}: the connection was lost") if lost else error)
+        self._asked.append(done)
 
         def steps(channel: Channel) -> Steps[None]:
             yield self._qos(channel)
+
+        def answered(_: Any, error: WippyQueueError | None) -> None:
+            if done in self._asked:  # else the channel was lost, and that was told
+                self._asked.remove(done)
+                done(error)
 
         drive(channel, steps(channel), answered)
 
@@ -277,6 +279,9 @@ class Intake:
         self._order.clear()
         self._gone.clear()
         self.attached, self.error = False, error
+        asked, self._asked = self._asked, []
+        for done in asked:
+            done(error)
         self._on_lost(lost, error)
         self._on_change()
         connection = None if channel is None else channel.connection

@@ -7,6 +7,7 @@ local type_of = lib.type_of
 
 local LEVELS <const> = { debug = 10, info = 20, warn = 30, error = 40 } -- as in Python
 local MAX_NAME <const> = 200 -- bytes
+local MAX_TEXT <const> = 65536 -- bytes of a message, and of its fields: whoever reads the log pays for them
 local NAME, FIELDS = {}, {} -- private keys
 local methods = {}
 local Logger = lib.new_type('logger', methods)
@@ -58,7 +59,10 @@ local function log(logger, level, message, fields)
   elseif level < (enabled[name] or 0) then
     return
   end
-  enabled[name] = host.log(level, name, readable(tostring(message)), encoded(merged(logger[FIELDS], fields)))
+  local text, more = tostring(message), encoded(merged(logger[FIELDS], fields))
+  if #text > MAX_TEXT then text = sub(text, 1, MAX_TEXT) .. '...' end
+  if more and #more > MAX_TEXT then more = lib.json.encode({ dropped = 'fields of ' .. #more .. ' bytes' }) end
+  enabled[name] = host.log(level, name, readable(text), more)
 end
 
 local root = setmetatable({ [NAME] = '', [FIELDS] = {} }, Logger)
