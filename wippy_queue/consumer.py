@@ -219,6 +219,9 @@ class _Life:
             fresh = self._worker(worker.index)
             self.workers[worker.index] = fresh
             self._pool.start({fresh.index: self._task(fresh)})
+        else:
+            self.workers.remove(worker)
+            self._pool.forget(worker.index)  # nobody takes its place, and a stop need not wait for it
         _log.error(
             "a handler could not be ended; its worker was replaced",
             extra={"fields": {"consumer": spec.id, "message_id": delivery.message.id, "function": spec.function}},

@@ -92,9 +92,9 @@ class TestAmqp(OnRabbit, DriverConformance):
 
 
 class TestQuorum(OnRabbit, Settling, Crashing):
-    """Quorum queues differ in how deliveries come back."""
+    """Quorum queues differ in how deliveries come back: beside the rest of the queue, not certainly before it."""
 
-    kind = attrs.evolve(KIND, capabilities=attrs.evolve(KIND.capabilities, priority=False))
+    kind = attrs.evolve(KIND, capabilities=attrs.evolve(KIND.capabilities, priority=False, ordered=False))
 
     def queue(self, name: str = "tasks", *, on_drop: OnDrop | None = None, **options: Any) -> Queue:
         return self.make(name, on_drop, queue_type="quorum", **options)

@@ -46,6 +46,10 @@ LOOPS: Final[dict[str, tuple[Ending, str]]] = {
         "time",
         "local t = {} for i = 1, 200000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
     ),
+    "moves in a coroutine": (
+        "time",
+        "coroutine.wrap(function() local t = {} while true do table.move(t, 1, 3000000, 2) end end)()",
+    ),
     "moves": ("time", "local t = {} while true do table.move(t, 1, 1000000, 2) end"),
     "the clock": ("time", "while true do os.time() os.clock() os.date() end"),
     "type": ("time", "while true do type(1) tostring({}) end"),
@@ -412,6 +416,12 @@ MEMORY: Final[dict[str, tuple[Ending, str]]] = {
     ),
     "a large result of a host function": ("memory", "return probe.text(60000000)"),
     "a large result of a host function, caught": ("time", "while true do pcall(probe.text, 60000000) end"),
+    "an ephemeron chain": (
+        "limit",
+        """local mt, keys = {}, {} local e = setmetatable({}, mt) mt.__mode = 'k'
+        for i = 1, 20000 do keys[i] = {} end for i = 1, #keys - 1 do e[keys[i]] = keys[i + 1] end
+        local first = keys[1] keys = nil while true do local t = {} end""",
+    ),
     "weak tables with new metatables": (
         "limit",
         """local ballast, live = {}, {}
@@ -666,7 +676,6 @@ ATTACKS: Final[dict[str, dict[str, tuple[Ending, str]]]] = {
 # What nothing can end: one call of C, for minutes. The worker is given up.
 STUCK: Final = {
     "a table that is called through itself": "local mt = {} local t = setmetatable({}, mt) mt.__call = t t()",
-    "an ephemeron chain": """local mt, keys = {}, {} local e = setmetatable({}, mt) mt.__mode = 'k'
-        for i = 1, 300000 do keys[i] = {} end for i = 1, #keys - 1 do e[keys[i]] = keys[i + 1] end
-        local first = keys[1] keys = nil while true do local t = {} end""",
+    "the same, deep in coroutines": """local mt = {} local t = setmetatable({}, mt) mt.__call = t
+        coroutine.wrap(function() pcall(coroutine.wrap(function() return setmetatable({}, {__add = t}) + 1 end)) end)()""",
 }

@@ -61,9 +61,9 @@ def ending(line: dict[str, Any]) -> Ending:
 
 
 def matches(found: Ending, wanted: Ending) -> bool:
-    return found == wanted or {"limit": found in {"time", "memory", "error"}, "error": found in {"time", "memory"}}.get(
-        wanted, False
-    )
+    """Whether an attack ended as it should; on a slow machine the time limit comes first."""
+    others = {"limit": {"time", "memory", "error"}, "error": {"time", "memory"}, "memory": {"time"}}
+    return found == wanted or found in others.get(wanted, set())
 
 
 def faults(line: dict[str, Any], wanted: Ending) -> list[str]:
@@ -98,6 +98,8 @@ def test_attacks_are_contained(name: str, mode: str) -> None:
         line["took"] - TIMEOUT for line in journal.of("end") if line["kind"] == "Timeout" and line["took"] is not None
     ]
     assert not reactions or statistics.median(reactions) < _REACTION
+    floods = [ending(line) for line in journal.of("end") if ATTACKS[name][line["end"]][0] == "memory"]
+    assert floods.count("memory") >= len(floods) / 2
     (summary,) = journal.of("neighbour")
     assert summary["neighbour"] > 0
     assert summary["wrong"] == []

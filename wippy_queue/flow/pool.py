@@ -42,6 +42,10 @@ class WorkerPool:
         threading.current_thread().name = f"{self._name}-{index}"
         task()
 
+    def forget(self, index: int) -> None:
+        """Do not wait for the task of that number."""
+        self._futures.pop(index, None)
+
     def wait(self, deadline: float) -> bool:
         """Wait until ``deadline`` (monotonic seconds) for every task but forgotten ones; return whether all ended."""
         left = max(0.0, deadline - time.monotonic())

@@ -76,6 +76,12 @@ local function look_soon()
   if is_main then on_count() else on_coroutine_count() end
 end
 
+-- The same after a call of C that has taken its time.
+local function look()
+  local _, is_main = running()
+  if not is_main and COUNT >= 0 then on_coroutine_count() elseif COUNT > 0 then on_count() end
+end
+
 local SENTINEL = {}
 function SENTINEL.__gc(sentinel)
   local _, is_main = running()
@@ -289,7 +295,7 @@ end
 
 local globals, located, copy = trusted(fetch('sandbox.lua'), {
   G = G, DEAD = DEAD, is_dead = function() return dead end, overflows = overflows, end_if_over = end_if_over, caught = caught,
-  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watch = watch,
+  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watch = watch, look = look,
   load = function(path) return trusted(fetch(path), std) end,
 }, lib)
 

@@ -17,6 +17,7 @@ local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
 local MAX_MOVE <const> = 4000000 -- elements that one call may move
 local MAX_SORT <const> = 50000 -- elements that C may sort on its own
 local MAX_COMPARED <const> = 1000000000 -- bytes that C may compare in one sort
+local MANY <const> = 10000 -- elements: more than these take milliseconds
 local MAX_HELD <const> = 10000 -- metatables
 
 local function copy(t)
@@ -81,11 +82,12 @@ metatable_of(G.python.none).__metatable = false
 
 local safe_table = copy(table)
 
-local function refuse_many(name, first, last, level)
+-- Raise when a call would move too many elements; look at the clock when it moves many.
+local function weigh(name, first, last, level)
   first, last = tonumber(first), tonumber(last)
-  if first and last and last - (first + 0.0) >= MAX_MOVE then
-    error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', level)
-  end
+  local count = first and last and last - (first + 0.0) or 0
+  if count >= MAX_MOVE then error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', level) end
+  if count > MANY then core.look() end
 end
 
 -- Guards: raise for what would keep C busy, else give the arguments to call Lua's own function with. The length of a
@@ -93,18 +95,18 @@ end
 local guards = {}
 
 function guards.insert(t, position, ...)
-  if select('#', ...) > 0 then refuse_many('insert', position, #t, 4) end
+  if select('#', ...) > 0 then weigh('insert', position, #t, 4) end
   return t, position, ...
 end
 
 function guards.remove(t, ...)
   local position = ...
-  if position ~= nil then refuse_many('remove', position, #t, 4) end
+  if position ~= nil then weigh('remove', position, #t, 4) end
   return t, ...
 end
 
 function guards.concat(t, separator, first, last)
-  refuse_many('concat', first or 1, last or #t, 4)
+  weigh('concat', first or 1, last or #t, 4)
   return t, separator, first, last
 end
 
@@ -113,6 +115,7 @@ local function is_less(a, b) return a < b end
 -- With a function of Lua to compare, the clock is looked at while C sorts.
 function guards.sort(t, compare)
   local size = #t
+  if size > MANY then core.look() end
   if compare ~= nil then
     if type(compare) == 'function' and getinfo(compare, 'S').what == 'C' then
       local native = compare
@@ -150,7 +153,7 @@ for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
 end
 
 function safe_table.move(a, first, last, ...)
-  refuse_many('move', first, last, 3)
+  weigh('move', first, last, 3)
   return table.move(a, first, last, ...)
 end
 

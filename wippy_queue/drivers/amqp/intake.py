@@ -101,6 +101,9 @@ class Intake:
         self._gone: set[int] = set()  # tags in _order that are settled
         self._asked: list[Callable[[WippyQueueError | None], None]] = []  # who waits for a sync
         self._retry = _FIRST_RETRY
+        self._cancelled = False
+        self._quiet = False  # cancelled, and no more deliveries will come
+        self._waiting: list[Callable[[], None]] = []  # for that
         self._ended = False
         self.attached = False
         self.error: WippyQueueError | None = None  # why it is not attached
@@ -133,7 +136,7 @@ class Intake:
 
     def open(self, connection: Any) -> None:
         """Begin to consume on a new channel."""
-        if self._ended or self._channel is not None or not connection.is_open:
+        if self._cancelled or self._channel is not None or not connection.is_open:
             return
         self._next_epoch()
         self._channel = connection.channel(on_open_callback=lambda channel: drive(channel, self._attach(channel), done))
@@ -226,23 +229,36 @@ class Intake:
 
     def cancel(self, done: Callable[[], None]) -> None:
         """Ask for no more deliveries; ``done`` is called when none will come."""
+        if self._quiet:
+            done()
+            return
+        self._waiting.append(done)
+        if self._cancelled:
+            return
+        self._cancelled = True
         channel = self._channel
+        if channel is None or not channel.is_open:
+            self._hush()
+            return
         # The queue itself first: it has the traffic.
-        tags = channel.consumer_tags[::-1] if channel is not None and channel.is_open else []
+        tags = channel.consumer_tags[::-1]
 
         def steps(channel: Channel) -> Steps[None]:
             for tag in tags:
                 yield lambda callback, tag=tag: _cancel(channel, tag, callback)
 
-        if channel is None or not tags:
+        drive(channel, steps(channel), lambda *_: self._hush())
+
+    def _hush(self) -> None:
+        """No more deliveries will come."""
+        self._quiet = True
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
             done()
-        else:
-            channel.add_on_close_callback(lambda *_: done())
-            drive(channel, steps(channel), lambda *_: done())
 
     def close(self, done: Callable[[WippyQueueError | None], None]) -> None:
         """Close the channel; the broker takes back what is not settled. ``done`` gets None when it has seen it all."""
-        self._ended = True
+        self._cancelled = self._ended = True
         channel = self._channel
         if channel is None or not (channel.is_open or channel.is_opening):
             done(self.error or Unavailable(f"{self._what}: the connection was lost"))
@@ -284,8 +300,10 @@ class Intake:
             done(error)
         self._on_lost(lost, error)
         self._on_change()
+        if self._cancelled:
+            self._hush()
         connection = None if channel is None else channel.connection
-        if self._ended or connection is None or error.retryable is False:
+        if self._cancelled or connection is None or error.retryable is False:
             return
         if connection.is_open:  # else the link tells when there is another one
             fields = {"subscription": self._what, "error": str(error)}

@@ -260,7 +260,7 @@ class AmqpSubscription:
 
     def _close(self) -> None:
         self._flush()
-        self._flusher.close()
+        self.intake.cancel(self._flusher.close)  # what is on its way is handed back too
 
     def _ended(self) -> None:
         with self._state:
