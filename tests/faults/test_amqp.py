@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.rabbit import CURED, Bench, goes_on, publish_until_it_works, receive, settle
+from tests.rabbit_server import RabbitServer, start_server
 from tests.support import DEADLINE, eventually, message
 from wippy_queue.delivery import Settlement
 from wippy_queue.errors import QueueFull, Timeout, Unavailable, WippyQueueError
@@ -22,43 +22,34 @@ def bench(amqp_url: str) -> Iterator[Bench]:
         yield Bench(amqp_url, stack)
 
 
-def rabbitmqctl(*words: str) -> None:
-    done = subprocess.run(["rabbitmqctl", *words], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    server = start_server(tmp_path_factory.mktemp("rabbit"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def ctl() -> Callable[..., None]:
-    """rabbitmqctl, where this user may use it on the broker of this machine."""
-    try:
-        answer = subprocess.run(["rabbitmqctl", "status"], capture_output=True, timeout=60, check=False)
-    except OSError:
-        pytest.skip("there is no rabbitmqctl")
-    if answer.returncode:
-        pytest.skip("rabbitmqctl does not reach the broker")
-    return rabbitmqctl
+def own(server: RabbitServer) -> Iterator[Bench]:
+    """A bench on a broker that nobody else uses."""
+    with ExitStack() as stack:
+        yield Bench(server.url, stack)
 
 
-def cut(bench: Bench) -> None:
-    bench.proxy.reset()
-
-
-def close_all(bench: Bench) -> None:
-    rabbitmqctl("close_all_connections", "--vhost", "/", "a test does this")
-
-
-@pytest.mark.parametrize("fault", [cut, close_all])
-@pytest.mark.usefixtures("ctl")
+@pytest.mark.parametrize("fault", ["reset", "close_all_connections"])
 def test_a_lost_connection_is_mended_and_what_was_held_comes_again(
-    bench: Bench, fault: Callable[[Bench], None]
+    own: Bench, server: RabbitServer, fault: str
 ) -> None:
-    driver = bench.driver()
-    queue = bench.queue(driver)
+    driver = own.driver()
+    queue = own.queue(driver)
     driver.publish(queue, [message("running"), message("buffered")], 5)
     subscription = driver.subscribe(queue, 2)
     running, buffered = receive(subscription, 2)
     assert subscription.begin(running)
-    fault(bench)
+    if fault == "reset":
+        own.proxy.reset()
+    else:
+        server.close_connections()
     eventually(lambda: subscription.intake.epoch != buffered.epoch, "the loss is noticed")
     assert not subscription.begin(buffered), "the delivery of a lost connection is void"
     (error,) = settle(subscription, running)
@@ -93,10 +84,9 @@ def test_an_ack_that_never_reached_the_broker_is_told_as_lost(bench: Bench) -> N
     assert settle(subscription, *again) == [None]
 
 
-@pytest.mark.usefixtures("ctl")
-def test_nothing_that_was_confirmed_is_lost_while_connections_are_closed(bench: Bench) -> None:
-    driver = bench.driver()
-    queue = bench.queue(driver)
+def test_nothing_that_was_confirmed_is_lost_while_connections_are_closed(own: Bench, server: RabbitServer) -> None:
+    driver = own.driver()
+    queue = own.queue(driver)
     confirmed: set[str] = set()
     stop = threading.Event()
     refused: list[WippyQueueError] = []
@@ -129,7 +119,7 @@ def test_nothing_that_was_confirmed_is_lost_while_connections_are_closed(bench: 
                 delivery.claim()
         subscription.settle([Settlement(delivery) for delivery in deliveries])
         if time.monotonic() > begun + due:
-            rabbitmqctl("close_all_connections", "--vhost", "/", "a test does this")
+            server.close_connections()
             due = next(faults, 99.0)
     stop.set()
     for thread in threads:
@@ -249,13 +239,13 @@ def test_a_retry_survives_the_loss_of_the_publishing_connection(bench: Bench) ->
     assert settle(subscription, *again) == [None]
 
 
-def test_a_memory_alarm_is_told_to_publishers_and_consumers_go_on(bench: Bench, ctl: Callable[..., None]) -> None:
-    driver = bench.driver()
-    queue = bench.queue(driver)
+def test_a_memory_alarm_is_told_to_publishers_and_consumers_go_on(own: Bench, server: RabbitServer) -> None:
+    driver = own.driver()
+    queue = own.queue(driver)
     driver.publish(queue, [message("before")], 5)
     subscription = driver.subscribe(queue, 5)
     try:
-        ctl("set_vm_memory_high_watermark", "0.0000001")
+        server.ctl("set_vm_memory_high_watermark", "0.0000001")
         with pytest.raises(WippyQueueError) as caught:  # the broker says so at the first publish
             driver.publish(queue, [message("first")], 1.0)
         since = time.monotonic()
@@ -265,21 +255,21 @@ def test_a_memory_alarm_is_told_to_publishers_and_consumers_go_on(bench: Bench, 
         assert "not sent" in str(caught.value)
         assert settle(subscription, *receive(subscription)) == [None], "acks are not held up"
     finally:
-        ctl("set_vm_memory_high_watermark", "0.4")  # RabbitMQ's default
+        server.ctl("set_vm_memory_high_watermark", "0.4")  # RabbitMQ's default
     goes_on(driver, queue, subscription)
 
 
-def test_a_restart_of_the_broker_is_survived(bench: Bench, ctl: Callable[..., None]) -> None:
-    driver = bench.driver()
-    queue = bench.queue(driver)
+def test_a_restart_of_the_broker_is_survived(own: Bench, server: RabbitServer) -> None:
+    driver = own.driver()
+    queue = own.queue(driver)
     driver.publish(queue, [message("kept")], 5)
     subscription = driver.subscribe(queue, 1)
     try:
-        ctl("stop_app")
+        server.ctl("stop_app")
         with pytest.raises(Unavailable):
             driver.publish(queue, [message("a")], 0.5)
     finally:
-        ctl("start_app")
+        server.ctl("start_app")
     publish_until_it_works(driver, queue, message("after"))
     for _ in range(2):
         assert settle(subscription, *receive(subscription, patience=CURED)) == [None]

@@ -1,21 +1,19 @@
-"""The ledger on RabbitMQ, whose connections are closed while everybody works."""
+"""The ledger on a RabbitMQ of its own, whose connections are closed while everybody works."""
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pika
 import pytest
 
 from tests.ledger.child import WINDOW
 from tests.ledger.ledger import PATIENCE, Account, Run
 from tests.ledger.test_ledger import disturb, seed
+from tests.rabbit_server import RabbitServer, start_server
 
 _QUIET = 2.0  # seconds without a handler that starts, after which nothing is left: longer than any delay and reconnect
 
@@ -23,21 +21,20 @@ _QUIET = 2.0  # seconds without a handler that starts, after which nothing is le
 class AmqpRun(Run):
     """Faults of connections beside those of processes."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, server: RabbitServer) -> None:
         driver: dict[str, Any] = {
             "kind": "queue.driver.amqp",
-            "url": url,
+            "url": server.url,
             "reconnect_delay": "50ms",
             "reconnect_max_delay": "500ms",
             "meta": {"prefix": f"ledger-{uuid.uuid4().hex[:8]}-"},
         }
         super().__init__(folder, driver, seed())
+        self.server = server
 
     def close_connections(self) -> None:
         """What each consumer holds is void, and comes again."""
-        command = ["rabbitmqctl", "close_all_connections", "--vhost", "/", "a test does this"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        self.server.close_connections()
         self.allowed += 2 * WINDOW
         self.faults["close_all_connections"] += 1
 
@@ -56,17 +53,19 @@ class AmqpRun(Run):
         return super().settle()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    server = start_server(tmp_path_factory.mktemp("rabbit"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def run(tmp_path: Path, amqp_url: str) -> Iterator[AmqpRun]:
-    run = AmqpRun(tmp_path, amqp_url)
+def run(tmp_path: Path, server: RabbitServer) -> Iterator[AmqpRun]:
+    run = AmqpRun(tmp_path, server)
     yield run
     for child in run.children:
         child.kill()
-    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection:
-        channel = connection.channel()
-        for name in ("tasks", "dead"):
-            for companion in ("", ".due", ".dropped"):
-                channel.queue_delete(f"{run.driver['meta']['prefix']}{name}{companion}")
 
 
 def test_amqp_loses_nothing(run: AmqpRun) -> None:

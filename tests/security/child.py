@@ -216,12 +216,12 @@ def attack(engine: Engine, probe: Probe, name: str, number: int) -> MessageFaile
         right=result == expected(number),
         normal=str(probe.failed.get(f"normal-{number}") or ""),
         stuck=len(probe.stuck) - stuck,
-        memory=_memory(),
+        memory=memory_in_use(),
     )
     return failed
 
 
-def _memory() -> int:
+def memory_in_use() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * resource.getpagesize()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from wippy_queue.redact import redact, redact_url
@@ -53,3 +55,10 @@ def test_urls_without_a_space_between_them_are_all_masked() -> None:
 
 def test_a_long_text_takes_no_time() -> None:
     assert redact("a://b:" * 20_000).startswith("a://b:")
+
+
+def test_no_text_makes_it_slow() -> None:
+    """What handlers log passes here, with the interpreter lock held."""
+    began = time.process_time()
+    redact("a." * 100_000 + " ://")
+    assert time.process_time() - began < 2

@@ -58,6 +58,9 @@ def _throughput(axes: Any, rows: Sequence[Row], over: str, fixed: str) -> None:
             [getattr(row, over) for row in points], medians, yerr=[low, high], marker="o", capsize=3, label=engine
         )
     axes.set_xscale("log")
+    values = sorted({getattr(row, over) for row in rows})
+    axes.set_xticks(values, labels=map(str, values))
+    axes.set_xticks([], minor=True)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{over} ({fixed} {at})")
     axes.set_ylabel("messages per second")

@@ -15,7 +15,8 @@ from wippy_queue.drivers.redis.line import Reply
 from wippy_queue.drivers.redis.marks import MarkLine, pack
 from wippy_queue.drivers.redis.transport import Request, Transport
 from wippy_queue.drivers.redis.trouble import Trouble
-from wippy_queue.drivers.redis.waiting import LocalQueue, Signal
+from wippy_queue.drivers.redis.waiting import LocalQueue
+from wippy_queue.drivers.signal import Signal
 from wippy_queue.errors import Conflict, Unavailable, WippyQueueError
 
 _log = logging.getLogger(__name__)

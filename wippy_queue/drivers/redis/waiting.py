@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Protocol
 
 from wippy_queue.drivers.redis.options import options_of
+from wippy_queue.drivers.signal import Signal
 from wippy_queue.errors import Invalid
 from wippy_queue.queues import Queue
 
@@ -13,24 +13,6 @@ from wippy_queue.queues import Queue
 def check_name(queue: Queue) -> None:
     if "{" in queue.name or "}" in queue.name:
         raise Invalid(f"queue {queue.id}: `queue_name` must not contain braces on Redis, found {queue.name!r}")
-
-
-class Signal:
-    """A count of something that happened. Read ``count``, look at the world, then wait for the count to move on."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self.count = 0
-
-    def set(self) -> None:
-        with self._condition:
-            self.count += 1
-            self._condition.notify_all()
-
-    def wait(self, seen: int, timeout: float) -> bool:
-        """Return True as soon as ``count`` is not ``seen``, False after ``timeout`` seconds."""
-        with self._condition:
-            return self._condition.wait_for(lambda: self.count != seen, timeout)
 
 
 class Sleeper(Protocol):

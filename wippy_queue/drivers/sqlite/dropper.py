@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from wippy_queue.drivers.signal import Signal
 from wippy_queue.drivers.sqlite import statements
 from wippy_queue.drivers.sqlite.database import Reader, now_ms
-from wippy_queue.drivers.sqlite.waiting import LocalQueue, Signal
+from wippy_queue.drivers.sqlite.waiting import LocalQueue
 from wippy_queue.drivers.sqlite.writer import Writer
 from wippy_queue.errors import WippyQueueError
 from wippy_queue.message import Message

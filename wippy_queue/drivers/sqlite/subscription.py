@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.drivers.signal import Signal
 from wippy_queue.drivers.sqlite import statements
 from wippy_queue.drivers.sqlite.board import Board
 from wippy_queue.drivers.sqlite.database import now_ms
 from wippy_queue.drivers.sqlite.settling import Flush, Receipt, tell
 from wippy_queue.drivers.sqlite.statements import LeaseLost
-from wippy_queue.drivers.sqlite.waiting import LocalQueue, Signal, Watch
+from wippy_queue.drivers.sqlite.waiting import LocalQueue, Watch
 from wippy_queue.drivers.sqlite.writer import Writer
 from wippy_queue.errors import Conflict, Timeout, Unavailable
 

@@ -6,26 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wippy_queue.drivers.signal import Signal
 from wippy_queue.drivers.sqlite.options import options_of
 from wippy_queue.queues import Queue
-
-
-class Signal:
-    """A count of something that happened. Read ``count``, look at the world, then wait for the count to move on."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self.count = 0
-
-    def set(self) -> None:
-        with self._condition:
-            self.count += 1
-            self._condition.notify_all()
-
-    def wait(self, seen: int, timeout: float) -> bool:
-        """Return True as soon as ``count`` is not ``seen``, False after ``timeout`` seconds."""
-        with self._condition:
-            return self._condition.wait_for(lambda: self.count != seen, timeout)
 
 
 class Watch:
