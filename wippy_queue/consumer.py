@@ -50,6 +50,7 @@ class ConsumerSpec:
     concurrency: int = 1
     prefetch: int = 10
     auto_ack: bool = False
+    options: object = None  # an instance of the driver kind's consumer_options
     batch: int = 1  # deliveries that a worker may take at a time, while the handler is fast
     security: SecurityContext | None = None  # what the handlers act with
     exact_counts: bool = True  # of the driver: what it says to be ready can be received
@@ -131,7 +132,7 @@ class _Life:
         self._error: Exception | None = None
         self._cancel = threading.Event()
         self._buffer = PrefetchBuffer(spec.prefetch, spec.concurrency)
-        self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency)
+        self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency, spec.options)
         self._settler = Settler(
             consumer=spec.id,
             function=spec.function,

@@ -60,8 +60,11 @@ class Driver(Protocol):
         failure ``details["accepted"]`` of the error lists the ids that are in.
         """
 
-    def subscribe(self, queue: Queue, window: int) -> Subscription:
-        """Begin to consume, with at most ``window`` deliveries unsettled, settles not yet flushed included."""
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> Subscription:
+        """Begin to consume, with at most ``window`` deliveries unsettled, settles not yet flushed included.
+
+        ``options`` is an instance of the kind's ``consumer_options``, or None: as if none was given.
+        """
 
     def info(self, queue: Queue) -> QueueInfo: ...
 

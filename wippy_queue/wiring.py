@@ -219,6 +219,7 @@ class Wiring:
                 concurrency=entry.concurrency,
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
+                options=entry.options,
                 batch=self._batch(entry, route.queue.driver),
                 security=self._security(entry),
                 exact_counts=self.capabilities[route.queue.driver].exact_counts,

@@ -103,7 +103,8 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "mode": mode, "attacks": attacks, "normal": normal, "wrong": wrong, "lost": probe.lost, "late": len(probe.late),
+                "mode": mode, "attacks": attacks, "normal": normal, "wrong": wrong, "lost": probe.lost,
+                "late": len(probe.late),
                 "kinds": probe.kinds, "stuck": len(probe.stuck), "died": [str(event) for event in probe.died],
                 "memory": memory_in_use(),
             }

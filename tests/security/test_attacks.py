@@ -1,4 +1,4 @@
-"""Every attack, in both hook modes, through a real consumer: it is contained, and the worker and its neighbour go on."""
+"""Every attack, in both hook modes, through a real consumer: it is contained, the worker and its neighbour go on."""
 
 from __future__ import annotations
 

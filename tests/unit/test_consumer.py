@@ -15,6 +15,7 @@ import pytest
 from tests.support import DEADLINE, eventually, message, queue
 from wippy_queue.consumer import Consumer, ConsumerSpec
 from wippy_queue.delivery import Delivery
+from wippy_queue.driver import Subscription
 from wippy_queue.drivers.memory import MemoryDriver
 from wippy_queue.errors import Invalid, StopReport, Unavailable, WippyQueueError
 from wippy_queue.events import Event, WorkerStuck
@@ -22,7 +23,7 @@ from wippy_queue.flow.burial import Burial, Route
 from wippy_queue.handler import ACK, Handler, Outcome, Session, WorkerContext
 from wippy_queue.handlers import PythonFunction, current_message
 from wippy_queue.ids import EntryId
-from wippy_queue.queues import RetryPolicy
+from wippy_queue.queues import Queue, RetryPolicy
 
 TASKS = queue(retry=RetryPolicy(initial_delay=0.001, max_delay=0.005))
 FUNCTION = EntryId("app:handler")
@@ -107,6 +108,20 @@ def test_no_more_is_out_of_the_driver_than_prefetch_and_concurrency(setup: Setup
     eventually(lambda: setup.driver.info(TASKS).in_flight == 8, "buffer full")
     assert setup.driver.info(TASKS).ready == 42
     gate.go_on.set()
+
+
+def test_the_driver_is_told_the_options_of_the_consumer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    subscribe = setup.driver.subscribe
+
+    def spy(queue: Queue, window: int, options: object = None) -> Subscription:
+        told.append((window, options))
+        return subscribe(queue, window)
+
+    monkeypatch.setattr(setup.driver, "subscribe", spy)
+    mine = object()
+    setup.start(lambda _: None, concurrency=2, prefetch=3, options=mine)
+    assert told == [(5, mine)]
 
 
 def test_every_worker_has_a_session_of_its_own_on_its_own_thread(setup: Setup) -> None:

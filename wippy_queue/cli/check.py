@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import Final
 
+import attrs
 import click
 
 from wippy_queue import entries
 from wippy_queue.cli.options import Target, application_command, json_option
 from wippy_queue.cli.output import Exit, print_error, print_json, print_warning
 from wippy_queue.engine import Engine
-from wippy_queue.errors import ConfigurationError, Problem
+from wippy_queue.errors import ConfigurationError, Kind, Problem, Unavailable, WippyQueueError
+from wippy_queue.ids import EntryId
+from wippy_queue.lua.handler import LuaFunction
+from wippy_queue.wiring import Wiring, source_of
+
+# What a chunk raises of itself, or runs for ever. Another kind comes from a module: from a store that holds nothing yet,
+# or a policy that asks who acts; that may well be different when the application runs.
+_OF_THE_CHUNK: Final = frozenset({Kind.INVALID, Kind.TIMEOUT})
 
 
 @click.command
@@ -19,6 +29,8 @@ from wippy_queue.errors import ConfigurationError, Problem
 @json_option
 def check(target: Target, connect: bool, as_json: bool) -> None:
     """Print every mistake of APP with its place, and start nothing.
+
+    Lua is loaded up to where it gives its handler; no handler is called.
 
     With --connect each broker is asked as well: whether it can be reached, lets us in and is fit for queues, and
     whether the queues that are there already are as APP declares them.
@@ -40,6 +52,7 @@ def check(target: Target, connect: bool, as_json: bool) -> None:
         problems.extend(error.problems)
     else:
         warnings.extend([*application.warnings, *_unresolved(application)])
+        (warnings if target.skip_unsupported else problems).extend(_unloadable(application))
         if connect:
             problems.extend(Engine(application).verify())
     if as_json:
@@ -66,3 +79,39 @@ def _unresolved(application: entries.Application) -> list[Problem]:
         )
         for name in application.unresolved
     ]
+
+
+def _unloadable(application: entries.Application) -> Iterator[Problem]:
+    """Give what keeps functions in Lua from having a handler."""
+    wiring = Wiring(application, "check")
+    host = attrs.evolve(wiring.host, function=_no_function)  # one in Python could reach out
+    unknown = {name.entry for name in application.unresolved if name.what == "module"}
+    for entry in application.entries.values():
+        if not isinstance(entry, entries.LuaFunctionEntry) or _with_imports(application, entry) & unknown:
+            continue
+        function = LuaFunction(source_of(entry), host)
+        try:
+            function.make_runtime(function.new_context(None)).close()
+        except WippyQueueError as error:
+            if error.kind in _OF_THE_CHUNK:
+                message = str(error).removeprefix(f"{entry.id}: ")
+                place = entry.place
+                yield Problem(
+                    message, file=place.file, line=place.line, column=place.column, entry=entry.id, path="source"
+                )
+
+
+def _with_imports(application: entries.Application, entry: entries.LuaLibraryEntry) -> set[EntryId]:
+    """Return a function's id, and those of the libraries that it imports, or that they import."""
+    found: set[EntryId] = set()
+    pending = [entry.id]
+    while pending:
+        unit = pending.pop()
+        if unit not in found:
+            found.add(unit)
+            pending += application.entries[unit].imports.values()
+    return found
+
+
+def _no_function(function_id: str) -> LuaFunction:
+    raise Unavailable(f"{function_id} is not called: nothing runs here")

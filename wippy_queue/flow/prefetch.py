@@ -64,7 +64,9 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 most = min(most, -(-self._qsize() // max(self._takers, self._idle + 1)))
             # Under the lock: a stop finds them here or there.
             holder.hand = hand = [self._get() for _ in range(most)]
-            self.not_full.notify()
+            # While handlers are fast, the feeder is woken for half a buffer: a hop between threads costs more than one.
+            if most == 1 or 2 * self._qsize() <= self.maxsize:
+                self.not_full.notify()
             return hand
 
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:

@@ -84,9 +84,20 @@ class _Settlement(Settlement):
 
     __slots__ = ("_settler",)
 
-    def __init__(self, settler: Settler, delivery: Delivery, action: Action = "ack", *rest: Any) -> None:
-        super().__init__(delivery, action, *rest)
+    def __init__(
+        self,
+        settler: Settler,
+        delivery: Delivery,
+        action: Action = "ack",
+        message: Message | None = None,
+        delay: float = 0.0,
+    ) -> None:
         self._settler = settler
+        self.delivery = delivery
+        self.action = action
+        self.message = message
+        self.delay = delay
+        self.done = None
 
     def finish(self, error: Exception | None = None) -> None:
         if error is not None:

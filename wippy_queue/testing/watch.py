@@ -56,7 +56,7 @@ class WatchedDriver(MemoryDriver):
         super().__init__(driver_id, clock)
         self._watch = watch
 
-    def subscribe(self, queue: Queue, window: int) -> Subscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> Subscription:
         return _WatchedSubscription(self._state(queue), window, self._watch)
 
     def wake_at(self, due: float) -> None:

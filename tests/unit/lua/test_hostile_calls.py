@@ -94,7 +94,8 @@ def test_an_overflow_of_the_stack_is_the_error_even_when_closing_raises_another(
 
 
 def test_a_session_goes_on_after_an_overflow_of_the_stack() -> None:
-    text = "local function f() pcall(f) return f() end return function(n) if n == 1 then f() end assert(not pcall(error)) end"
+    text = """local function f() pcall(f) return f() end
+    return function(n) if n == 1 then f() end assert(not pcall(error)) end"""
     session = make_function(text).open(make_worker())
     error = session.handle(make_delivery(b"1")).error
     assert error is not None
@@ -103,7 +104,11 @@ def test_a_session_goes_on_after_an_overflow_of_the_stack() -> None:
 
 
 def test_a_long_message_of_an_error_is_cut() -> None:
-    for raised in ("error(('x'):rep(1000000))", "error(errors.new(('x'):rep(1000000)))", "return nil, ('x'):rep(1000000)"):
+    for raised in (
+        "error(('x'):rep(1000000))",
+        "error(errors.new(('x'):rep(1000000)))",
+        "return nil, ('x'):rep(1000000)",
+    ):
         with pytest.raises(WippyQueueError) as caught:
             call(raised)
         assert 16_000 < len(caught.value.message) < 17_000

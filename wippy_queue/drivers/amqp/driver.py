@@ -69,7 +69,7 @@ class AmqpDriver:
         if messages:
             broker.publish(declared, messages, timeout)
 
-    def subscribe(self, queue: Queue, window: int, options: AmqpConsumerOptions | None = None) -> AmqpSubscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> AmqpSubscription:
         """Begin to consume.
 
         Args:
@@ -77,8 +77,8 @@ class AmqpDriver:
             window: how many deliveries may be unsettled; the driver's ``prefetch_count`` is a ceiling for it.
             options: those of the consumer.
         """
-        broker = self._running()
-        return broker.subscribe(self._local(queue), window, options or AmqpConsumerOptions())
+        given = options if isinstance(options, AmqpConsumerOptions) else AmqpConsumerOptions()
+        return self._running().subscribe(self._local(queue), window, given)
 
     def info(self, queue: Queue) -> QueueInfo:
         broker = self._running()

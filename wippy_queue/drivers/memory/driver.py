@@ -64,7 +64,7 @@ class MemoryDriver:
             raise Unavailable(f"driver {self.id} is not running; start the engine before you publish")
         self._state(queue).publish(messages, timeout)
 
-    def subscribe(self, queue: Queue, window: int) -> Subscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> Subscription:
         return Subscription(self._state(queue), window)
 
     def info(self, queue: Queue) -> QueueInfo:

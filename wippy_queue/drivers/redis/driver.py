@@ -75,7 +75,7 @@ class RedisDriver:
         if messages:
             life.publish(local, messages, timeout)
 
-    def subscribe(self, queue: Queue, window: int) -> RedisSubscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> RedisSubscription:
         return self._running().subscribe(self._local(queue), window)
 
     def info(self, queue: Queue) -> QueueInfo:

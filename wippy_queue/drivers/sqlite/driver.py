@@ -72,7 +72,7 @@ class SqliteDriver:
         if messages:
             opened.publish(opened.local(queue), messages, timeout)
 
-    def subscribe(self, queue: Queue, window: int) -> SqliteSubscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> SqliteSubscription:
         opened = self._opened()
         return opened.subscribe(opened.local(queue), window)
 

@@ -96,7 +96,7 @@ class SqsDriver:
         if messages:
             opened.publish(opened.queue(queue), messages, timeout)
 
-    def subscribe(self, queue: Queue, window: int) -> SqsSubscription:
+    def subscribe(self, queue: Queue, window: int, options: object = None) -> SqsSubscription:
         opened = self._opened()
         return opened.subscribe(opened.queue(queue), window)
 
