@@ -88,8 +88,14 @@ class Consumer:
 
     def stop(self, timeout: float) -> StopReport:
         """Stop consuming, within ``timeout`` seconds; see `_Life.stop` for the order."""
-        life, self._life = self._life, None
-        return StopReport() if life is None else life.stop(timeout)
+        life = self._life
+        if life is None:
+            return StopReport()
+        try:
+            return life.stop(timeout)
+        finally:  # until then its handlers may ask whether they are ours
+            if self._life is life:
+                self._life = None
 
     def cancel_start(self) -> None:
         """Make a ``start`` that waits on another thread give up."""
@@ -100,7 +106,8 @@ class Consumer:
     def runs_on(self, thread_id: int) -> bool:
         """Return whether that thread is one of the workers."""
         life = self._life
-        return life is not None and any(worker.thread_id == thread_id for worker in life.workers)
+        workers = [] if life is None else life.workers
+        return any(worker.thread_id == thread_id for worker in (*workers, *self._stuck))
 
     def check(self) -> None:
         """Raise when the feeder has been waiting for its driver for much longer than it asked to: alive, but deaf."""
@@ -267,11 +274,12 @@ class _Life:
             abandoned: list[Delivery] = []
             if not self._pool.wait(deadline):
                 abandoned = self._cut()
-            finished = [delivery for delivery in running if delivery not in abandoned]
+            canceled = self._settler.canceled
+            finished = [delivery for delivery in running if delivery not in abandoned and delivery not in canceled]
         finally:
             self._pool.shutdown()
             self._subscription.close()
-        return StopReport(_ids(finished), _ids(handed_back), _ids(abandoned))
+        return StopReport(_ids(finished), _ids(handed_back + canceled), _ids(abandoned))
 
     def _cut(self) -> list[Delivery]:
         """Past the deadline: what is still running goes back, its late settles are refused, the handlers are killed."""

@@ -82,6 +82,7 @@ class Wiring:
         self.host = Host(
             publish=self._publish_from_lua,
             queue_encoding=lambda queue_id: self.publisher.route(queue_id).queue.encoding,
+            may_wait=self.publisher.may_wait,
             info=self._info,
             store=self._store,
             function=lambda function_id: self.called(EntryId(function_id)),

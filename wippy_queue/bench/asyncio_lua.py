@@ -156,7 +156,10 @@ class LoopChunks(Chunks):
 class LoopContext(CallContext):
     """Whose messages a runtime handles now."""
 
-    def part(self, place: int) -> None:
+    def arrive(self, place: int) -> None:
+        """The message in hand is known by `take_in_hand`."""
+
+    def part(self) -> None:
         """Nobody else could take what waits behind a message: the loop is one thread."""
 
 

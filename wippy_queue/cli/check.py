@@ -18,7 +18,7 @@ from wippy_queue.ids import EntryId
 from wippy_queue.lua.handler import LuaFunction
 from wippy_queue.wiring import Wiring, source_of
 
-# What a chunk raises of itself, or runs for ever. Another kind comes from a module: from a store that holds nothing yet,
+# What a chunk raises of itself, or runs for ever. Another kind comes from a module: from a store that is not there yet,
 # or a policy that asks who acts; that may well be different when the application runs.
 _OF_THE_CHUNK: Final = frozenset({Kind.INVALID, Kind.TIMEOUT})
 
@@ -52,7 +52,12 @@ def check(target: Target, connect: bool, as_json: bool) -> None:
         problems.extend(error.problems)
     else:
         warnings.extend([*application.warnings, *_unresolved(application)])
-        (warnings if target.skip_unsupported else problems).extend(_unloadable(application))
+        try:
+            wiring = Wiring(application, "check")
+        except WippyQueueError as error:  # the library of a driver is not installed here
+            warnings.append(Problem(f"Lua is compiled, but not loaded: {error}"))
+        else:
+            (warnings if target.skip_unsupported else problems).extend(_unloadable(wiring))
         if connect:
             problems.extend(Engine(application).verify())
     if as_json:
@@ -81,9 +86,9 @@ def _unresolved(application: entries.Application) -> list[Problem]:
     ]
 
 
-def _unloadable(application: entries.Application) -> Iterator[Problem]:
+def _unloadable(wiring: Wiring) -> Iterator[Problem]:
     """Give what keeps functions in Lua from having a handler."""
-    wiring = Wiring(application, "check")
+    application = wiring.application
     host = attrs.evolve(wiring.host, function=_no_function)  # one in Python could reach out
     unknown = {name.entry for name in application.unresolved if name.what == "module"}
     for entry in application.entries.values():
@@ -106,10 +111,10 @@ def _with_imports(application: entries.Application, entry: entries.LuaLibraryEnt
     found: set[EntryId] = set()
     pending = [entry.id]
     while pending:
-        unit = pending.pop()
-        if unit not in found:
-            found.add(unit)
-            pending += application.entries[unit].imports.values()
+        unit = application.entries[pending.pop()]
+        if isinstance(unit, entries.LuaLibraryEntry) and unit.id not in found:
+            found.add(unit.id)
+            pending += unit.imports.values()
     return found
 
 

@@ -15,7 +15,7 @@ import attrs
 from wippy_queue.clock import Clock
 from wippy_queue.codecs import encode_body
 from wippy_queue.driver import Capabilities
-from wippy_queue.durations import parse_duration
+from wippy_queue.durations import is_seconds, parse_duration
 from wippy_queue.errors import Canceled, Invalid, NotFound, QueueFull, Unavailable
 from wippy_queue.flow.burial import Route
 from wippy_queue.ids import EntryId
@@ -66,6 +66,11 @@ class Publisher:
         except KeyError:
             raise NotFound(f"no queue {queue_id!r} is declared{did_you_mean(queue_id, self._routes)}") from None
 
+    def may_wait(self, queue_id: str) -> bool:
+        """Return whether a publish to the queue can take its time: for a disk, a network, or room."""
+        route = self._routes.get(queue_id)  # type: ignore[call-overload]  # an EntryId is a str and equal to it
+        return route is None or self._capabilities[route.queue.driver].durable or _bounded(route)
+
     def publish(
         self,
         queue_id: str,
@@ -89,8 +94,12 @@ class Publisher:
             QueueFull, Unavailable, Timeout: the driver did not take it; ``details["accepted"]`` lists what it took.
         """
         route = self.route(queue_id)
-        if not math.isfinite(timeout) or timeout < 0:
+        if not is_seconds(timeout):
             raise Invalid(f"timeout: expected seconds, 0 or more, found {timeout!r}")
+        if not isinstance(bodies, Sequence) or isinstance(bodies, (str, bytes, bytearray, memoryview)):
+            raise Invalid(
+                f"bodies: expected a list of bodies, found {type(bodies).__name__}; publish() is for one body"
+            )
         encoded = []
         for index, body in enumerate(bodies):
             try:
@@ -116,7 +125,7 @@ class Publisher:
         route = self.route(queue_id)
         deadline = time.monotonic() + timeout
         piece = math.inf
-        if getattr(route.queue.options, "max_length", 0):  # it can be full: only then there is a wait to be cut short
+        if _bounded(route):  # only then there is a wait to be cut short
             piece = _REMOTE_SLICE if self._capabilities[route.queue.driver].shared else _LOCAL_SLICE
         while True:
             left = deadline - time.monotonic()
@@ -161,6 +170,10 @@ class Publisher:
         return [message.id for message in messages]
 
 
+def _bounded(route: Route) -> bool:
+    return bool(getattr(route.queue.options, "max_length", 0))
+
+
 def split_headers(
     headers: Mapping[Any, Any] | None, options: PublishOptions
 ) -> tuple[Mapping[str, HeaderValue], PublishOptions]:
@@ -171,6 +184,8 @@ def split_headers(
     """
     if not headers:
         return NO_HEADERS, options
+    if not isinstance(headers, Mapping):
+        raise Invalid(f"headers: expected a mapping of names to values, found {type(headers).__name__}")
     kept: dict[str, HeaderValue] = {}
     wanted: dict[str, Any] = {}
     for key, value in headers.items():
@@ -242,7 +257,7 @@ def _check_options(
     for name, value, able in values:
         if value is None:
             continue
-        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        if not is_seconds(value):
             raise Invalid(f"{name}: expected seconds, 0 or more, found {value!r}")
         if not able and value:
             raise _not_able(name, route)

@@ -131,6 +131,7 @@ class Settler:
         self._cancel = cancel
         self._emit = emit
         self._max_attempts = max_attempts(queue, retry)
+        self.canceled: list[Delivery] = []  # handed back by handlers that a stop has cancelled
 
     def is_spent(self, delivery: Delivery) -> bool:
         """Give up a message whose last attempt was a crash, so that no handler has said so; return whether it was."""
@@ -174,6 +175,7 @@ class Settler:
         message = delivery.message
         decision = decide(outcome, message, self._queue, self._retry, self._cancel.is_set())
         if decision.verdict == "release":
+            self.canceled.append(delivery)
             self._send(_Settlement(self, delivery, "release"))
             return True
         started = 0 if outcome.undecodable else 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from wippy_queue.access import SecurityContext, acting_with
 from wippy_queue.codecs import decode_body
@@ -14,14 +15,24 @@ from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.handlers.current import CurrentMessage
 from wippy_queue.ids import EntryId
 
+_RUN_NOTHING: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "a coroutine function (async def)": inspect.iscoroutinefunction,
+    "an asynchronous generator": inspect.isasyncgenfunction,
+    "a generator function": inspect.isgeneratorfunction,
+}
+
 
 class PythonFunction:
     """Any return but ``False`` acks, an exception nacks.
 
     Thread safety: the callable is called by many workers at once and must bear that.
+
+    Raises:
+        Invalid: it is no callable, or one whose call runs nothing: a coroutine or a generator.
     """
 
     def __init__(self, function_id: EntryId, function: Callable[..., Any]) -> None:
+        _refuse(function_id, function)
         self.id = function_id
         self._function = function
 
@@ -93,3 +104,11 @@ class PythonSession:
         """Python code cannot be ended from outside; the consumer abandons the thread."""
 
     def close(self) -> None: ...
+
+
+def _refuse(name: str, function: object) -> None:
+    if not callable(function):
+        raise Invalid(f"{name}: expected a function, found {type(function).__name__}")
+    for what, is_one in _RUN_NOTHING.items():
+        if is_one(function) or is_one(getattr(function, "__call__", None)):  # noqa: B004
+            raise Invalid(f"{name}: calling {what} runs nothing; workers are threads, so register a plain function")

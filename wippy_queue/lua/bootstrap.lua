@@ -192,8 +192,8 @@ end
 
 local lib = {}
 
--- The guard in Python gives true and the results, false and an error, false alone when there is no room for the
--- results, or nil when the call is over.
+-- The guard in Python gives true and the results, or 1 and the results when it has parted the batch; false and an error;
+-- false alone when there is no room for the results; or nil when the call is over.
 local function results(ok, a, b, c, d, ...)
   if ok then return a, b, c, d, ... end
   if ok == nil then die() end
@@ -204,6 +204,7 @@ end
 again = as_function(again)
 
 local function settled(ok, a, ...)
+  if ok ~= true then parted = true end
   if ok == false and a == nil then
     collect() -- not in Python, which would hold the interpreter lock for as long as it takes
     return results(again())
@@ -214,10 +215,7 @@ end
 -- A function of Python that gives its results, or nil and an errors value.
 local function expose(py)
   local f = as_function(py)
-  return function(...)
-    parted = true
-    return settled(f(place, scalars(...)))
-  end
+  return function(...) return settled(f(place, scalars(...))) end
 end
 
 -- 4. What trusted chunks see.

@@ -231,11 +231,12 @@ class LuaSession:
         bodies: list[int | bytes] = []
         for delivery in deliveries:
             bodies += (_ENCODINGS[delivery.message.encoding], delivery.message.body)
-        context.batch, context.delivery, context.canceled = deliveries, deliveries[0], False
+        context.batch, context.delivery = deliveries, deliveries[0]
+        context.parted = context.canceled = False
         try:
             result = runtime.handle_many(bodies)
         finally:
-            context.batch, context.delivery = (), None
+            context.batch, context.delivery, context.parted = (), None, False
         if result is None:
             return [ACK] * len(deliveries)
         place = runtime.position()

@@ -130,6 +130,7 @@ class Host:
 
     publish: Publish
     queue_encoding: Callable[[str], Encoding]  # raises NotFound
+    may_wait: Callable[[str], bool] = lambda _: True  # whether a publish to that queue can take its time
     info: Callable[[str], QueueInfo]
     store: Callable[[str], object]
     function: Callable[[str], Function]  # raises NotFound
@@ -159,6 +160,8 @@ class CallContext:
     cancel: threading.Event = attrs.field(factory=threading.Event)
     delivery: Delivery | None = None
     batch: Sequence[Delivery] = ()  # several messages in one crossing; `delivery` is one of them then
+    place: int = 0  # of the message in hand in the batch, from 1
+    parted: bool = False  # the batch ends with the message in hand
     canceled: bool = False  # one of the modules has told the handler Canceled
     deadline: float = float("inf")  # monotonic seconds
     security: SecurityContext | None = None
@@ -166,16 +169,18 @@ class CallContext:
     depth: int = 0  # how many calls of functions by functions led here
     runtime: Runtime = attrs.field(init=False)  # that this is the context of
 
-    def part(self, place: int) -> None:
-        """What runs may take its time, so what waits behind the message at ``place`` of the batch is given away.
+    def arrive(self, place: int) -> None:
+        """Lua calls Python for the message at ``place`` of the batch; 0 is a hook that came too late for its call."""
+        self.place = place
+        if place and len(self.batch) > 1:
+            self.delivery = self.batch[place - 1]
 
-        0 is no place: a hook that came too late for its call.
-        """
-        batch = self.batch
-        if place and len(batch) > 1 and self.worker is not None:
-            self.delivery = batch[place - 1]
-            self.batch = (self.delivery,)
-            self.worker.part(place)
+    def part(self) -> None:
+        """What runs now may take its time, so what waits behind it in the batch is given away."""
+        if self.place and len(self.batch) > 1 and self.worker is not None:
+            self.batch = self.batch[self.place - 1 : self.place]
+            self.parted = True
+            self.worker.part(self.place)
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
         """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""

@@ -19,7 +19,7 @@ from wippy_queue.ids import EntryId
 from wippy_queue.lua.convert import error_of_kind, kind_to_lua, outgoing, readable
 from wippy_queue.lua.host import CallContext, Source
 from wippy_queue.lua.limits import COUNT, Deadline
-from wippy_queue.lua.modules import NAMES
+from wippy_queue.lua.modules import NAMES, QUICK
 
 # What a call gives: None when all went well, else one of these codes and what belongs to it.
 FAILED: Final = 1
@@ -260,14 +260,15 @@ class Runtime:
             if self._deadline.is_over():
                 return True
             self._deadline.relax()
-            self.context.part(place)
+            self.context.arrive(place)
+            self.context.part()
         except BaseException:
             _logger.exception("a batch could not be parted")
         return False
 
     # Python functions for Lua.
 
-    def _guard(self, function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    def _guard(self, function: Callable[..., Any], *, quick: bool = False) -> Callable[..., tuple[Any, ...]]:
         """Wrap a function so that nothing but flat scalars gets back to Lua, and nothing that does not fit.
 
         An exception, or a result that Lua has no room for, would leave Lua by a long jump over lupa's frames, and the
@@ -276,12 +277,15 @@ class Runtime:
 
         def guarded(place: int, *arguments: Any) -> tuple[Any, ...]:
             try:
-                self.context.part(place)  # whatever is called may take its time
+                self.context.arrive(place)
+                if not quick:
+                    self.context.part()
                 if self._deadline.is_over():
                     return (None,)
                 try:
                     result = function(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
-                    flat = (True, *map(outgoing, result)) if type(result) is tuple else (True, outgoing(result))
+                    ok = 1 if self.context.parted else True
+                    flat = (ok, *map(outgoing, result)) if type(result) is tuple else (ok, outgoing(result))
                 except WippyQueueError as error:
                     if error.kind is Kind.CANCELED:
                         self.context.canceled = True
@@ -330,16 +334,18 @@ class Runtime:
         chunks = self.context.host.chunks
         python = chunks.python(name)
         functions = {} if python is None else python.functions(self.context)
-        loaders.install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None))
+        loaders.install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None, name))
 
     def _pairs(
         self,
         functions: Mapping[str, Callable[..., Any]],
         wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None,
+        module: str = "",
     ) -> Iterable[Any]:
         for name, function in functions.items():
+            quick = module in QUICK or f"{module}.{name}" in QUICK
             yield name.encode()
-            yield self._guard(function if wrap is None else wrap(function))
+            yield self._guard(function if wrap is None else wrap(function), quick=quick)
 
     def _plain(self, function: Callable[..., Any]) -> Callable[[bytes], bytes]:
         """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""

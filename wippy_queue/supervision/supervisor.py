@@ -137,11 +137,9 @@ class Supervisor:
                 return
             culprit = self._wait_up(targets)
         if culprit is not None:
+            error = _not_up(culprit)
             self.stop([unit.id for unit in fresh], None)
-            reason = culprit.error or "it did not start in time"
-            raise Unavailable(
-                f"{culprit.id} is not up after {culprit.lifecycle.start_timeout:g} s: {reason}"
-            ) from culprit.error
+            raise error from culprit.error
 
     def _wait_up(self, targets: list[_Unit]) -> _Unit | None:
         """Wait until all run and return None, or the one for which there is no hope. Caller holds the lock."""
@@ -233,6 +231,9 @@ class Supervisor:
                 except Exception:
                     _log.exception("the supervisor failed to look at its services")
                     due = time.monotonic() + _CHECK_INTERVAL
+                if not any(unit.wanted or unit.up or unit.busy for unit in self._units.values()):
+                    self._thread = None  # the next start begins another one
+                    return
                 if due > time.monotonic():
                     self._changed.wait(None if due == math.inf else due - time.monotonic())
 
@@ -399,3 +400,10 @@ class Supervisor:
                 error=None if unit.error is None or state is State.RUNNING else str(unit.error),
             )
         )
+
+
+def _not_up(unit: _Unit) -> Unavailable:
+    error = unit.error
+    if unit.state is State.EXITED or (isinstance(error, WippyQueueError) and error.kind is Kind.INVALID):
+        return Unavailable(f"{unit.id} is not up, and another try would not help: {error}", retryable=False)
+    return Unavailable(f"{unit.id} is not up after {unit.lifecycle.start_timeout:g} s: {error}")

@@ -110,6 +110,25 @@ def test_a_message_knows_its_own_id_inside_a_batch() -> None:
     assert notes.values == [[1, ids[5]], [2, ids[9]], [3, ids[10]]]
 
 
+def test_publishing_to_a_queue_in_memory_does_not_end_a_batch_and_each_copy_has_its_origin() -> None:
+    source = """
+    local queue = require("queue")
+    return function(body)
+        local message = queue.message()
+        local ok, err = queue.publish("app:seen", body, {origin = message:id(), nth = message:header("nth")})
+        if err then return nil, err end
+    end
+    """
+    engine = engine_of(source, concurrency=2)
+    Notes(engine)
+    with engine:
+        ids = engine.publish_many("app:tasks", list(range(1, 2001)), {"nth": 7})
+        engine.join("app:tasks", timeout=DEADLINE)
+        copies = engine.peek("app:seen", 10_000)
+    assert {int(copy.body): copy.headers["origin"] for copy in copies} == dict(enumerate(ids, 1))
+    assert {copy.headers["nth"] for copy in copies} == {7}
+
+
 def test_order_is_kept_by_one_worker() -> None:
     source = """
     local test, seen = require("test"), {}

@@ -87,6 +87,10 @@ class MemoryDriver:
         try:
             return self._queues[queue.name]
         except KeyError:
+            if not self._running:
+                raise Unavailable(
+                    f"driver {self.id} is not running; start the engine before you use its queues"
+                ) from None
             raise NotFound(f"queue {queue.id} was never declared on driver {self.id}") from None
 
     # The timer thread does what time alone brings about: delayed messages become ready, old ones expire.

@@ -11,3 +11,21 @@ from typing import Final
 NAMES: Final = frozenset(
     {"base64", "ctx", "env", "errors", "funcs", "hash", "json", "logger", "queue", "security", "store", "time", "uuid"}
 )
+
+# Modules whose Python functions never wait, and such functions of others. Anything else may take its time, so a batch of
+# messages ends there: see `CallContext.part`.
+QUICK: Final = frozenset(
+    {
+        "base64",
+        "ctx",
+        "env",
+        "hash",
+        "security",
+        "store",
+        "uuid",
+        "queue.encoding",
+        "queue.headers",
+        "queue.id",
+        "queue.publish",  # sees to it itself
+    }
+)

@@ -40,6 +40,8 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
             fields = {"function": context.function, "queue": readable(queue_id), "headers": readable(dropped)}
             _logger.warning("headers that are no text, finite number or boolean were dropped", extra={"fields": fields})
         check_publish(queue_id)
+        if host.may_wait(text(queue_id)):
+            context.part()
         decoded = {} if headers is None else msgspec.json.decode(headers)
         how = cast("Encoding", encoding.decode())
         _ask(lambda: host.publish(text(queue_id), body, how, decoded, context.cancel, context.deadline))
