@@ -18,6 +18,7 @@ from wippy_queue.access import Actor
 from wippy_queue.application import read_application
 from wippy_queue.deadletters import DeadLetters
 from wippy_queue.drivers import DRIVER_KINDS
+from wippy_queue.durations import is_seconds
 from wippy_queue.errors import (
     Conflict,
     Invalid,
@@ -160,20 +161,20 @@ class Engine:
             Conflict: the engine was made in another process, before a fork.
         """
         self._check_process()
+        _check_timeout(timeout)
         if self._in_handler():
             threading.Thread(target=self._stop_quietly, args=(timeout,), name="engine-stop", daemon=True).start()
             return StopReport()
         return self._stop(None, timeout if timeout is not None else self._application.settings.shutdown.timeout)
 
     def _stop(self, ids: Sequence[EntryId] | None, timeout: float | None) -> StopReport:
-        if timeout is not None and (not math.isfinite(timeout) or timeout < 0):
-            raise Invalid(f"timeout: expected seconds, 0 or more, or None, found {timeout!r}")
+        _check_timeout(timeout)
         report = self._wiring.supervisor.stop(ids, timeout)
         if ids is None:
             self._wiring.supervisor.close()
         if report.abandoned:
             raise ShutdownTimeout(
-                f"{len(report.abandoned)} handlers were still running at the deadline of the stop and were cut;"
+                f"{len(report.abandoned)} of the handlers still ran at the deadline of the stop and were cut;"
                 f" messages: {', '.join(report.abandoned[:10])}{', ...' if len(report.abandoned) > 10 else ''}",
                 report,
             )
@@ -200,6 +201,7 @@ class Engine:
 
     def services(self) -> dict[EntryId, ServiceStatus]:
         """Return every service as it stands now."""
+        self._check_process()
         return self._wiring.supervisor.statuses()
 
     def health(self) -> Health:
@@ -328,14 +330,16 @@ class Engine:
             WippyQueueError: what the function returned as an error or raised, of its kind.
         """
         self._check_process()
+        _check_timeout(timeout)
         security = self._wiring.security_of(actor)
         self._wiring.guard.require(security, "funcs.call", function)
         return self._wiring.called(EntryId(function)).call(args, timeout, security)
 
     def join(self, *queues: str, timeout: float | None = None) -> None:
-        """Wait until nothing is ready, delayed or in flight in the queues; none named: in all.
+        """Wait until nothing is ready, delayed or in flight in the queues.
 
-        Messages that were parked or dead-lettered do not count.
+        Messages that were parked or dead-lettered do not count. Where no queue is named, all are meant but for
+        dead-letter queues without a consumer.
 
         Args:
             queues: registry ids.
@@ -347,10 +351,11 @@ class Engine:
             NotFound: no such queue is declared.
         """
         self._check_process()
+        _check_timeout(timeout)
         if self._in_handler():
             raise Invalid("join() inside a handler would wait for the handler's own message; call it from outside")
         publisher = self._wiring.publisher
-        routes = [publisher.route(queue) for queue in queues or self._wiring.routes]
+        routes = [publisher.route(queue) for queue in queues or self._wiring.drained()]
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             before = publisher.published
@@ -388,6 +393,7 @@ class Engine:
         Raises:
             NotFound: no such queue is declared.
         """
+        self._check_process()
         return self._wiring.counters.of(self._wiring.publisher.route(queue).queue.id)
 
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
@@ -478,11 +484,15 @@ class Engine:
         """Register a Python callable as the entry ``function_id``: a decorator, to be used before `start`.
 
         Raises:
-            Invalid: the id is malformed, or taken.
+            Invalid: the id is malformed, or taken; or the callable is a coroutine or a generator.
         """
 
+        if not isinstance(function_id, str):
+            raise Invalid(f'expected an id, like @engine.function("app:resize"), found {function_id!r}')
+        entry_id = EntryId.parse(function_id)
+
         def register(function: _F) -> _F:
-            self._wiring.add_function(EntryId.parse(function_id), function)
+            self._wiring.add_function(entry_id, function)
             return function
 
         return register
@@ -494,12 +504,13 @@ class Engine:
         bytes. The functions are called by many workers at once.
 
         Raises:
-            Invalid: there is a module of that name already.
+            Invalid: there is a module of that name already, or what should be a function is none.
         """
         self._wiring.add_module(name, functions)
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``callback`` called with every event, on a thread of its own; the function that comes back ends that."""
+        self._check_process()
         return self._wiring.bus.subscribe(callback)
 
     # helpers
@@ -530,3 +541,8 @@ class Engine:
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise Conflict("this engine was made before a fork and cannot be used in the child; make a new one there")
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and not is_seconds(timeout):
+        raise Invalid(f"timeout: expected seconds, 0 or more, or None, found {timeout!r}")

@@ -24,7 +24,7 @@ from wippy_queue.events import Event
 from wippy_queue.flow.burial import Burial, Route, parked_queue
 from wippy_queue.flow.publisher import Publisher
 from wippy_queue.handler import Handler
-from wippy_queue.handlers import PythonFunction
+from wippy_queue.handlers import PythonFunction, check_callable
 from wippy_queue.ids import EntryId
 from wippy_queue.lifecycle import Lifecycle
 from wippy_queue.lua.handler import LuaFunction
@@ -183,11 +183,18 @@ class Wiring:
                 pending.extend(self._requires[service_id])
         return found
 
+    def drained(self) -> list[EntryId]:
+        """Return the queues that are to be empty when all the work is done: dead letters that nobody takes stay."""
+        taken = {consumer.spec.queue.id for consumer in self.consumers.values()}
+        return [queue_id for queue_id in self.routes if queue_id in taken or queue_id not in self._graves()]
+
+    def _graves(self) -> set[EntryId]:
+        return {route.queue.dead_letter.queue for route in self.routes.values() if route.queue.dead_letter}
+
     def dead_letters(self, queue_id: str) -> DeadLetters:
         """Return where the dead letters of a queue are: itself, its dead-letter queue, or its parked messages."""
         route = self.publisher.route(queue_id)
-        buried = {other.queue.dead_letter.queue for other in self.routes.values() if other.queue.dead_letter}
-        if route.queue.id in buried:
+        if route.queue.id in self._graves():
             return DeadLetters(route, self.routes)
         if route.queue.dead_letter is not None:
             return DeadLetters(self.routes[route.queue.dead_letter.queue], self.routes)
@@ -205,6 +212,12 @@ class Wiring:
     def add_module(self, name: str, functions: Mapping[str, Callable[..., Any]]) -> None:
         if name in LUA_MODULES or name in self._modules:
             raise Invalid(f"there is a module {name!r} already; choose another name")
+        given: Any = functions
+        if not name or not isinstance(given, Mapping):
+            found = type(given).__name__
+            raise Invalid(f"expected a name and a mapping of names to functions, found {name!r} and {found}")
+        for key, function in functions.items():
+            check_callable(f"module {name}: {key}", function)
         self._modules[name] = dict(functions)
 
     def _add_consumers(self) -> None:

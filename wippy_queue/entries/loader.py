@@ -241,7 +241,7 @@ class _Loading:
         except (OSError, RuntimeError) as error:
             self._problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", file)
             return None
-        return parse(data, os.fspath(file), self._problems)
+        return parse(data, os.fspath(file), self._problems, may_be_empty=file.name == SETTINGS)
 
     def _read_file(self, document: Node, file: Path, root: Path) -> None:
         if not isinstance(document.value, dict):

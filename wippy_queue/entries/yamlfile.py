@@ -40,13 +40,14 @@ _CURES: Final = (
 )
 
 
-def parse(data: bytes, file: str, problems: list[Problem]) -> Node | None:
+def parse(data: bytes, file: str, problems: list[Problem], *, may_be_empty: bool = False) -> Node | None:
     """Return the document in ``data``; None, and a problem, where there is none or it is broken.
 
     Args:
         data: the bytes of the file.
         file: its name, for places.
         problems: what is found is appended.
+        may_be_empty: a file that holds nothing is None, and no problem.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -67,7 +68,7 @@ def parse(data: bytes, file: str, problems: list[Problem]) -> Node | None:
         return None
     composer = _Composer(text, file, problems)
     try:
-        return composer.document()
+        return composer.document(may_be_empty=may_be_empty)
     except _BrokenFile as broken:
         problems.append(broken.problem)
     except yaml.YAMLError as error:
@@ -94,10 +95,12 @@ class _Composer:
         self._made = 0
         self._aliased = 0
 
-    def document(self) -> Node:
+    def document(self, *, may_be_empty: bool) -> Node | None:
         self._next()  # the start of the stream
         start = self._next()
         if isinstance(start, yaml.StreamEndEvent):
+            if may_be_empty:
+                return None
             raise _BrokenFile("the file is empty; expected `namespace:` and `entries:`", Place(self._file, 1, 1))
         root = self._node(self._next(), MAX_DEPTH)
         self._next()  # the end of the document

@@ -31,6 +31,10 @@ _log = logging.getLogger(__name__)
 
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a dead letter may take
 _MAX_ERROR: Final = 2000  # characters of the error's text that a header keeps
+_DROPPED: Final[Mapping[DropReason, str]] = {
+    "expired": "its time to live was over before a handler got it",
+    "maxlen": "the queue was full, and it was the oldest",
+}
 
 
 @attrs.frozen
@@ -73,7 +77,8 @@ class Burial:
     def drop(self, queue: Queue, messages: Sequence[Message], reason: DropReason) -> None:
         """What a driver calls with messages that it drops: dead-letter them, or tell that they vanish."""
         if queue.dead_letter is not None:
-            self._bury(queue, [_tombstone(queue, message, reason, "", None) for message in messages], reason)
+            error = _DROPPED[reason]
+            self._bury(queue, [_tombstone(queue, message, reason, error, None) for message in messages], reason)
             return
         for message in messages:
             self._emit(MessageDropped(queue=queue.id, message_id=message.id, reason=reason))
@@ -122,8 +127,7 @@ def _tombstone(queue: Queue, message: Message, reason: str, error: str, function
         DEAD_LETTER_REASON: reason,
         DEAD_LETTER_TIME: time.time(),
     }
-    if error:
-        headers[DEAD_LETTER_ERROR] = error[:_MAX_ERROR]
+    headers[DEAD_LETTER_ERROR] = error[:_MAX_ERROR]
     if function is not None:
         headers[DEAD_LETTER_FUNCTION] = str(function)
     edition = uuid.uuid4().hex  # it may have been here before, and been replayed

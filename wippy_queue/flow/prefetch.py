@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from wippy_queue.delivery import Delivery
+
+
+_GATHER: Final = 0.005  # seconds
 
 
 class Holder(Protocol):
@@ -26,13 +29,21 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         self._closed = False
         self._takers = takers
         self._idle = 0  # how many of them wait
+        self._full = False  # the feeder waits for the first room
 
     def wait_room(self) -> int:
-        """Wait until there is room and return how much; 0 once the buffer is closed."""
+        """Wait until there is room and return how much; 0 once the buffer is closed.
+
+        While more than half of it is full nobody is in a hurry, and each hop between threads costs more than a quick
+        handler: so the feeder gathers room for a moment.
+        """
         with self.not_full:
             while not self._closed and self._qsize() >= self.maxsize:
+                self._full = True
                 self.not_full.wait()
-            return 0 if self._closed else self.maxsize - self._qsize()
+            if not self._closed and 2 * self._qsize() > self.maxsize:
+                self.not_full.wait(_GATHER)
+            return 0 if self._closed else max(0, self.maxsize - self._qsize())
 
     def put_many(self, deliveries: Sequence[Delivery]) -> bool:
         """Put them all at the end; False, and none is taken over, once the buffer is closed.
@@ -64,8 +75,8 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 most = min(most, -(-self._qsize() // max(self._takers, self._idle + 1)))
             # Under the lock: a stop finds them here or there.
             holder.hand = hand = [self._get() for _ in range(most)]
-            # While handlers are fast, the feeder is woken for half a buffer: a hop between threads costs more than one.
-            if most == 1 or 2 * self._qsize() <= self.maxsize:
+            if (self._full and most == 1) or 2 * self._qsize() <= self.maxsize:
+                self._full = False
                 self.not_full.notify()
             return hand
 

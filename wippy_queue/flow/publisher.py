@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import random
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -26,6 +27,9 @@ from wippy_queue.suggest import did_you_mean
 # where what is cut short may have been stored all the same.
 _LOCAL_SLICE: Final = 0.05
 _REMOTE_SLICE: Final = 1.0
+# RFC 9562: the version, 4, in bits 76 to 79, and the variant, binary 10, in bits 62 and 63.
+_UUID_MASK: Final = ~(0xF << 76 | 0x3 << 62)
+_UUID_4: Final = 4 << 76 | 2 << 62
 _OPTION_PREFIX: Final = "wippy."
 
 
@@ -52,8 +56,14 @@ class Publisher:
         self._routes = routes
         self._capabilities = capabilities  # by driver id
         self._count = itertools.count(1)
+        self._random = random.Random(os.urandom(32))
         self.clock = Clock()  # what messages are stamped with; a virtual one takes its place in tests
         self.published = 0  # publishes that were begun; join looks at it
+
+    def _new_id(self) -> str:
+        """Return a random UUID (version 4). Unlike `uuid.uuid4` it asks no kernel, and so keeps the interpreter lock."""
+        digits = f"{self._random.getrandbits(128) & _UUID_MASK | _UUID_4:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def route(self, queue_id: str) -> Route:
         """Return the queue and its driver.
@@ -74,7 +84,7 @@ class Publisher:
     def publish(
         self,
         queue_id: str,
-        bodies: Sequence[Any],
+        bodies: Iterable[Any],
         headers: Mapping[str, Any] | None,
         options: PublishOptions,
         timeout: float,
@@ -96,10 +106,10 @@ class Publisher:
         route = self.route(queue_id)
         if not is_seconds(timeout):
             raise Invalid(f"timeout: expected seconds, 0 or more, found {timeout!r}")
-        if not isinstance(bodies, Sequence) or isinstance(bodies, (str, bytes, bytearray, memoryview)):
-            raise Invalid(
-                f"bodies: expected a list of bodies, found {type(bodies).__name__}; publish() is for one body"
-            )
+        given: Any = bodies
+        if not isinstance(given, Iterable) or isinstance(given, (str, bytes, bytearray, memoryview, Mapping)):
+            raise Invalid(f"bodies: expected a list of bodies, found {type(given).__name__}; publish() is for one body")
+        bodies = list(given)
         encoded = []
         for index, body in enumerate(bodies):
             try:
@@ -151,7 +161,7 @@ class Publisher:
         now = self.clock.time()
         messages = [
             Message(
-                id=options.message_id or str(uuid.uuid4()),
+                id=options.message_id or self._new_id(),
                 body=body,
                 encoding=encoding,
                 headers=kept,

@@ -13,7 +13,7 @@ from wippy_queue.flow.prefetch import PrefetchBuffer
 from wippy_queue.flow.settle import Settler
 from wippy_queue.handler import Handler, Session, WorkerContext
 
-_FAST: Final = 60e-6  # seconds; for a handler that takes less, the hop between threads costs more than its work
+_SPAN: Final = 1e-3  # seconds that the messages which a worker takes at a time may last together
 _ALONE: Final = 64
 
 
@@ -115,10 +115,8 @@ class Worker:
         """Take more at a time while the handler is fast, one at a time when it is not."""
         if self._alone:
             self._alone -= 1
-        elif seconds / count < _FAST:
-            self._most = min(self._most * 2, self._limit)
         else:
-            self._most = 1
+            self._most = max(1, min(self._most * 2, self._limit, int(_SPAN * count / seconds) if seconds else 1))
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries and not self._buffer.put_back(deliveries):

@@ -32,7 +32,7 @@ class PythonFunction:
     """
 
     def __init__(self, function_id: EntryId, function: Callable[..., Any]) -> None:
-        _refuse(function_id, function)
+        check_callable(function_id, function)
         self.id = function_id
         self._function = function
 
@@ -106,7 +106,12 @@ class PythonSession:
     def close(self) -> None: ...
 
 
-def _refuse(name: str, function: object) -> None:
+def check_callable(name: str, function: object) -> None:
+    """Refuse what is no function, and what only makes something that nobody would run.
+
+    Raises:
+        Invalid: it is no callable, or a coroutine function, or a generator function.
+    """
     if not callable(function):
         raise Invalid(f"{name}: expected a function, found {type(function).__name__}")
     for what, is_one in _RUN_NOTHING.items():

@@ -55,6 +55,12 @@ function Error.__tostring(e) return e[MESSAGE] end
 function Error.__concat(a, b)
   if is_error(a) then a = a[MESSAGE] end
   if is_error(b) then b = b[MESSAGE] end
+  local other = b
+  if type(a) ~= 'string' and type(a) ~= 'number' then other = a end
+  local kind, mt = type(other), std.getmetatable(other)
+  if kind ~= 'string' and kind ~= 'number' and not (mt and std.rawget(mt, '__concat')) then
+    error('attempt to concatenate a ' .. type_of(other) .. ' value', 2) -- Lua would name a line of this file
+  end
   return a .. b
 end
 

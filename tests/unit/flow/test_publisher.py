@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,16 @@ def test_ids_come_back_in_order_and_are_kept(setup: Setup) -> None:
     ids = setup.publish({"n": 1}, {"n": 2})
     assert [m.id for m in setup.waiting()] == ids
     assert setup.publish({"n": 3}, message_id="mine") == ["mine"]
+
+
+def test_ids_are_random_uuids(setup: Setup) -> None:
+    ids = setup.publish(*([1] * 2000))
+    assert len(set(ids)) == 2000
+    parsed = [uuid.UUID(message_id) for message_id in ids]
+    assert all(
+        (one.version, one.variant, str(one)) == (4, uuid.RFC_4122, text) for one, text in zip(parsed, ids, strict=True)
+    )
+    assert 900 < sum(one.int & 1 for one in parsed) < 1100
 
 
 def test_a_message_knows_when_it_was_published(setup: Setup) -> None:

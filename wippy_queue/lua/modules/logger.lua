@@ -10,7 +10,7 @@ local MAX_NAME <const> = 200 -- bytes
 local MAX_TEXT <const> = 65536 -- bytes of a message, and of its fields: whoever reads the log pays for them
 local NAME, FIELDS = {}, {} -- private keys
 local methods = {}
-local Logger = lib.new_type('logger', methods)
+local Logger = lib.new_type('logger', {})
 
 local enabled, enabled_call = {}, nil -- name -> the lowest level that is logged, as far as this call knows
 
@@ -65,24 +65,25 @@ local function log(logger, level, message, fields)
   enabled[name] = host.log(level, name, readable(text), more)
 end
 
-local root = setmetatable({ [NAME] = '', [FIELDS] = {} }, Logger)
+-- Its methods work with a dot too, as the module's do: they are its own then.
+local function new(name, fields)
+  local logger = { [NAME] = name, [FIELDS] = fields }
+  for key, method in next, methods do
+    logger[key] = function(first, ...)
+      if lib.is(first, Logger) then return method(first, ...) end
+      return method(logger, first, ...)
+    end
+  end
+  return setmetatable(logger, Logger)
+end
 
 for name, level in next, LEVELS do
-  methods[name] = function(first, ...)
-    if lib.is(first, Logger) then return log(first, level, ...) end
-    return log(root, level, first, ...)
-  end
+  methods[name] = function(logger, ...) return log(logger, level, ...) end
 end
 
-methods['with'] = function(first, ...)
-  local logger, fields = first, ...
-  if not lib.is(first, Logger) then logger, fields = root, first end
-  return setmetatable({ [NAME] = logger[NAME], [FIELDS] = merged(logger[FIELDS], fields) }, Logger)
-end
+methods['with'] = function(logger, fields) return new(logger[NAME], merged(logger[FIELDS], fields)) end
 
-function methods.named(first, ...)
-  local logger, name = first, ...
-  if not lib.is(first, Logger) then logger, name = root, first end
+function methods.named(logger, name)
   if type(name) ~= 'string' or name == '' then
     return nil, lib.errors.new('logger:named: the name must be text that is not empty', 'Invalid', false)
   end
@@ -90,7 +91,7 @@ function methods.named(first, ...)
   if #name > MAX_NAME then
     return nil, lib.errors.new('logger:named: the name is longer than ' .. MAX_NAME .. ' bytes', 'Invalid', false)
   end
-  return setmetatable({ [NAME] = name, [FIELDS] = logger[FIELDS] }, Logger)
+  return new(name, logger[FIELDS])
 end
 
-return root
+return new('', {})
