@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wippy_queue.access import Actor
+from wippy_queue.codecs import decode_body
 from wippy_queue.engine import Engine
 from wippy_queue.errors import (
     AlreadyExists,
@@ -56,4 +57,5 @@ __all__ = [
     "Unavailable",
     "WippyQueueError",
     "current_message",
+    "decode_body",
 ]

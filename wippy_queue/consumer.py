@@ -175,6 +175,8 @@ class _Life:
         self._pool.start({worker.index: self._task(worker) for worker in self.workers})
         self._ready.wait()
         if self._error is not None:
+            if isinstance(self._error, WippyQueueError):
+                self._error.retryable = None  # a handler that cannot run makes its consumer Failed, not Exited
             self.stop(0.0)
             raise self._error
         self._feeder_thread.start()

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -297,7 +297,7 @@ class Engine:
     def publish_many(
         self,
         queue: str,
-        bodies: Sequence[Any],
+        bodies: Iterable[Any],
         headers: Mapping[str, Any] | None = None,
         *,
         delay: float | None = None,
@@ -362,8 +362,9 @@ class Engine:
             for route in routes:
                 while not route.driver.wait_idle(route.queue, max(0.0, min(_JOIN_SLICE, deadline - time.monotonic()))):
                     if time.monotonic() >= deadline:
-                        info = route.driver.info(route.queue)
-                        raise Timeout(f"queue {route.queue.id} still holds messages after {timeout:g} s: {info}")
+                        info = attrs.asdict(route.driver.info(route.queue))
+                        counts = ", ".join(f"{info[name]} {name}" for name in ("ready", "in_flight", "delayed"))
+                        raise Timeout(f"queue {route.queue.id} still holds messages after {timeout:g} s: {counts}")
             if publisher.published == before:
                 return  # no handler of one queue has published to another that was looked at before
 

@@ -143,6 +143,18 @@ def test_a_handler_that_does_not_load_fails_its_consumer_and_messages_stay() -> 
     engine.stop()
 
 
+def test_a_handler_that_cannot_run_makes_its_consumer_failed_and_it_is_tried_again() -> None:
+    engine = engine_of(
+        lua("handler", "error('no database')"), consumer(lifecycle={**AUTO, "restart": {"initial_delay": 0}})
+    )
+    engine.start(wait=False)
+    eventually(lambda: engine.services()["app:handler-worker"].restarts > 1, "tried again")  # type: ignore[index]
+    seen = {engine.services()["app:handler-worker"].state for _ in range(2000)}  # type: ignore[index]
+    assert seen <= {State.FAILED, State.STARTING}
+    assert not engine.health().ready
+    engine.stop()
+
+
 def test_a_stop_from_inside_a_handler_begins_it_and_does_not_wait_for_itself() -> None:
     reports: list[StopReport] = []
     holder: list[Engine] = []

@@ -21,3 +21,13 @@ def test_deriving_with_a_dot_starts_from_the_logger_itself(caplog: pytest.LogCap
     (record,) = caplog.records
     fields = vars(record)["fields"]
     assert (fields["a"], fields["b"]) == (1, 2)
+
+
+@pytest.mark.parametrize("logger", ["logger", "logger:with({a = 1})"])
+def test_no_method_of_a_logger_can_be_replaced(logger: str) -> None:
+    body = f"""
+    local log = {logger}
+    local info = log.info
+    return {{pcall(function() log.info = print end), pcall(rawset, log, 'info', print), info == log.info}}
+    """
+    assert call(body, modules=("logger",)) == [False, False, True]

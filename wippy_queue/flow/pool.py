@@ -4,10 +4,45 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.thread
+import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+# A Lua runtime that recurses through C to its limit needs 512 KiB of stack, a chain of functions that call one another
+# some MiB: with less the process dies (see design/lua-runtime.md and docs/explanation/sandbox.md).
+_STACK: Final = 8 * 2**20  # bytes; only what is used is taken from memory
+_stack_lock = threading.Lock()  # the size is a setting of the whole process
+
+
+@contextlib.contextmanager
+def _large_stacks() -> Iterator[None]:
+    """Have threads that start in the block get large stacks, where the platform would give them smaller ones."""
+    if _default_stack() >= _STACK:
+        yield
+        return
+    with _stack_lock:
+        before = threading.stack_size(_STACK)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
+
+
+def _default_stack() -> int:
+    """Return the bytes of stack that a new thread gets, 0 where that cannot be told."""
+    if wanted := threading.stack_size():
+        return wanted
+    try:
+        import resource
+
+        glibc = bool(os.confstr("CS_GNU_LIBC_VERSION"))
+        soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    except (ImportError, ValueError, OSError, AttributeError):  # not Linux, or another C library: 128 to 512 KiB
+        return 0
+    return soft if glibc and soft != resource.RLIM_INFINITY else 0
 
 
 class WorkerPool:
@@ -32,8 +67,9 @@ class WorkerPool:
         starter.join()
 
     def _start(self, tasks: Mapping[int, Callable[[], None]]) -> None:
-        for index, task in tasks.items():
-            self._futures[index] = self._executor.submit(self._run, index, task)
+        with _large_stacks():
+            for index, task in tasks.items():
+                self._futures[index] = self._executor.submit(self._run, index, task)
         joined_at_exit: Any = concurrent.futures.thread._threads_queues
         for thread in self._executor._threads:
             joined_at_exit.pop(thread, None)

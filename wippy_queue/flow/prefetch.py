@@ -8,7 +8,6 @@ from typing import Final, Protocol
 
 from wippy_queue.delivery import Delivery
 
-
 _GATHER: Final = 0.005  # seconds
 
 

@@ -61,7 +61,7 @@ class Publisher:
         self.published = 0  # publishes that were begun; join looks at it
 
     def _new_id(self) -> str:
-        """Return a random UUID (version 4). Unlike `uuid.uuid4` it asks no kernel, and so keeps the interpreter lock."""
+        """Return a random UUID (version 4); unlike `uuid.uuid4` it asks no kernel, so it keeps the interpreter lock."""
         digits = f"{self._random.getrandbits(128) & _UUID_MASK | _UUID_4:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

@@ -12,7 +12,7 @@ import attrs
 
 from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.driver import Subscription
-from wippy_queue.errors import WippyQueueError
+from wippy_queue.errors import Kind, WippyQueueError
 from wippy_queue.events import Event, MessageFailed, SettleLost
 from wippy_queue.flow.burial import Burial
 from wippy_queue.handler import Outcome
@@ -169,11 +169,14 @@ class Settler:
         """Do what the outcome means; False when the message was settled already."""
         if outcome.error is None:
             return self.ack(delivery)
-        self._warn(delivery, outcome, outcome.error)
-        if not delivery.claim():
+        stopping = self._cancel.is_set()
+        mine = delivery.claim()
+        if not stopping or outcome.error.kind is not Kind.CANCELED:  # else the stop has ended it, it has not failed
+            self._warn(delivery, outcome, outcome.error)
+        if not mine:
             return False
         message = delivery.message
-        decision = decide(outcome, message, self._queue, self._retry, self._cancel.is_set())
+        decision = decide(outcome, message, self._queue, self._retry, stopping)
         if decision.verdict == "release":
             self.canceled.append(delivery)
             self._send(_Settlement(self, delivery, "release"))

@@ -283,7 +283,9 @@ local function install_foreign(name, ...)
       end
       local data, err = f(concat(parts))
       if err then return nil, err end
-      return lib.msgpack.decode(data)
+      local value, why = lib.msgpack.decode(data)
+      if why then return nil, lib.errors.new(name .. '.' .. key .. ': the result: ' .. why, 'Internal', false) end
+      return value
     end
   end
   modules[name] = seal(functions, name)
@@ -475,9 +477,11 @@ local function returned(judge, ok, ...)
 end
 
 local function invoke(count, arguments)
+  local list, why = lib.msgpack.decode(arguments)
+  if why then return FAILED, 'Invalid', 'the arguments: ' .. why, false, nil, '' end -- Python's dicts may have any keys
   place = 1
   call_number, in_call = call_number + 1, true
-  return returned(verdict, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
+  return returned(verdict, xpcall(handler, on_error, unpack(list, 1, count)))
 end
 
 -- The same for a call by another function, to which `false` is a value like any other.

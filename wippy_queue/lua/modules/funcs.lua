@@ -41,7 +41,9 @@ local function call(executor, id, ...)
   local data
   data, err = host.call(id, select('#', ...), arguments, e[TIMEOUT], e[VALUES], e[ACTOR], e[META], e[SCOPE])
   if data == nil then return nil, err end
-  return lib.msgpack.decode(data)
+  local value, why = lib.msgpack.decode(data)
+  if why then return nil, lib.errors.new(id .. ': the result: ' .. why, lib.errors.kinds.INTERNAL, false) end
+  return value
 end
 
 local function no_async()

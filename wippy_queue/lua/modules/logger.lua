@@ -8,9 +8,9 @@ local type_of = lib.type_of
 local LEVELS <const> = { debug = 10, info = 20, warn = 30, error = 40 } -- as in Python
 local MAX_NAME <const> = 200 -- bytes
 local MAX_TEXT <const> = 65536 -- bytes of a message, and of its fields: whoever reads the log pays for them
-local NAME, FIELDS = {}, {} -- private keys
+local NAME, FIELDS, OWN = {}, {}, {} -- private keys
 local methods = {}
-local Logger = lib.new_type('logger', {})
+local Logger = lib.new_type('logger', nil, { __index = function(logger, key) return logger[OWN][key] end })
 
 local enabled, enabled_call = {}, nil -- name -> the lowest level that is logged, as far as this call knows
 
@@ -65,16 +65,17 @@ local function log(logger, level, message, fields)
   enabled[name] = host.log(level, name, readable(text), more)
 end
 
--- Its methods work with a dot too, as the module's do: they are its own then.
+-- Its methods work with a dot too, as the module's do: they are its own then, kept where a handler cannot replace them.
 local function new(name, fields)
-  local logger = { [NAME] = name, [FIELDS] = fields }
+  local own, logger = {}, nil
   for key, method in next, methods do
-    logger[key] = function(first, ...)
+    own[key] = function(first, ...)
       if lib.is(first, Logger) then return method(first, ...) end
       return method(logger, first, ...)
     end
   end
-  return setmetatable(logger, Logger)
+  logger = setmetatable({ [NAME] = name, [FIELDS] = fields, [OWN] = own }, Logger)
+  return logger
 end
 
 for name, level in next, LEVELS do
