@@ -222,7 +222,7 @@ def test_one_that_could_not_be_removed_is_told_of() -> None:
         subscription.settle = lose  # type: ignore[method-assign]
         return subscription
 
-    driver.subscribe = lossy_subscribe  # type: ignore[method-assign]
+    driver.subscribe = lossy_subscribe  # type: ignore[method-assign, assignment]
     report = queues.move()
     assert "still in app:from_tasks" in report.failed["m-1"]
     assert queues.left() == [one.id for one in queues.moved()] == ["m-1"]
