@@ -38,6 +38,16 @@ def encode_body(body: Any, codec: Encoding) -> tuple[bytes, Encoding]:
         raise Invalid(f"body: cannot be encoded as {codec}: {error}") from error
 
 
+def check_plain(value: Any, path: str) -> None:
+    """Check that a value is a JSON value, or bytes, or has bytes inside.
+
+    Raises:
+        Invalid: it is not; the message says where, below ``path``.
+    """
+    if not isinstance(value, bytes) and not _is_plain(value, True, MAX_DEPTH):
+        raise Invalid(_first_fault(value, "msgpack", path, MAX_DEPTH))
+
+
 def decode_body(message: Message) -> Any:
     """Return the body of a message as Python values.
 

@@ -34,7 +34,7 @@ def engine() -> Iterator[Engine]:
 
 
 def test_an_argument_that_lua_has_no_form_for_is_invalid(engine: Engine) -> None:
-    with pytest.raises(Invalid, match="the arguments: .*key"):
+    with pytest.raises(Invalid, match="argument 1: keys must be text, found 2024"):
         engine.call("app:handler", {2024: 1})
     assert engine.call("app:handler", "module")  # the runtime lives on
 

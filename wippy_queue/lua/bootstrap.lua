@@ -411,6 +411,7 @@ end
 
 local function verdict(first, second)
   if type(second) == 'string' or is_error(second) then return failure(second, '') end
+  if second == nil and is_error(first) then return failure(first, '') end -- an error that is returned nacks
   if first == false then return FAILED, '', 'the handler returned false', nil, nil, '' end
 end
 

@@ -11,7 +11,8 @@ local KINDS = {
   RATE_LIMITED = 'RateLimited', UNKNOWN = '',
 }
 
-local MESSAGE, KIND, RETRYABLE, DETAILS, STACK = {}, {}, {}, {}, {} -- private keys
+-- Private keys. TEXT is the message with the contexts that it was wrapped in; nil where there is none.
+local MESSAGE, TEXT, KIND, RETRYABLE, DETAILS, STACK = {}, {}, {}, {}, {}, {}
 local methods = {}
 local Error = lib.new_type('error', methods)
 
@@ -19,12 +20,14 @@ local function is_error(v)
   return lib.is(v, Error)
 end
 
-local function new(message, kind, retryable, details)
+local function new(message, kind, retryable, details, whole)
   if type(details) ~= 'table' or std.next(details) == nil then details = nil end
   return setmetatable({
-    [MESSAGE] = message, [KIND] = kind or '', [RETRYABLE] = retryable, [DETAILS] = details, [STACK] = traceback('', 2),
+    [MESSAGE] = message, [TEXT] = whole, [KIND] = kind or '', [RETRYABLE] = retryable, [DETAILS] = details, [STACK] = traceback('', 2),
   }, Error)
 end
+
+local function whole_of(e) return e[TEXT] or e[MESSAGE] end
 
 -- The frames of a traceback that are a handler's.
 local function readable(trace)
@@ -48,13 +51,13 @@ function methods.retryable(e) return checked('retryable', e)[RETRYABLE] end
 function methods.details(e) return checked('details', e)[DETAILS] end
 function methods.stack(e)
   checked('stack', e)
-  return e[MESSAGE] .. '\nstack traceback:\n\t' .. table.concat(readable(e[STACK]), '\n\t')
+  return whole_of(e) .. '\nstack traceback:\n\t' .. table.concat(readable(e[STACK]), '\n\t')
 end
 
-function Error.__tostring(e) return e[MESSAGE] end
+function Error.__tostring(e) return whole_of(e) end
 function Error.__concat(a, b)
-  if is_error(a) then a = a[MESSAGE] end
-  if is_error(b) then b = b[MESSAGE] end
+  if is_error(a) then a = whole_of(a) end
+  if is_error(b) then b = whole_of(b) end
   local other = b
   if type(a) ~= 'string' and type(a) ~= 'number' then other = a end
   local kind, mt = type(other), std.getmetatable(other)
@@ -83,9 +86,12 @@ end
 
 function module.wrap(e, context)
   context = text(context, 'errors.wrap: the context', 2)
-  if is_error(e) then return new(context .. ': ' .. e[MESSAGE], e[KIND], e[RETRYABLE], e[DETAILS]) end
+  if is_error(e) then
+    return new(e[MESSAGE], e[KIND], e[RETRYABLE], e[DETAILS], context .. ': ' .. whole_of(e))
+  end
   if e == nil then error('errors.wrap: there is no error to wrap', 2) end
-  return new(context .. ': ' .. tostring(e))
+  local message = tostring(e)
+  return new(message, nil, nil, nil, context .. ': ' .. message)
 end
 
 function module.is(v, kind)
@@ -105,5 +111,5 @@ end
 return {
   new = new, is_error = is_error, kinds = KINDS, module = module, readable = readable,
   -- For bootstrap.lua, on its way to Python.
-  parts = function(e) return e[KIND], e[MESSAGE], e[RETRYABLE], e[DETAILS], e[STACK] end,
+  parts = function(e) return e[KIND], whole_of(e), e[RETRYABLE], e[DETAILS], e[STACK] end,
 }

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from wippy_queue.access import SecurityContext
+from wippy_queue.codecs import check_plain
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Timeout, WippyQueueError
 from wippy_queue.handler import ACK, Outcome, WorkerContext
@@ -77,6 +78,8 @@ class LuaFunction:
             Invalid: an argument that Lua has no form for.
             WippyQueueError: what the function raised or returned as its error.
         """
+        for number, argument in enumerate(args, 1):
+            check_plain(argument, f"{self.id}: argument {number}")
         try:
             encoded = msgspec.msgpack.encode(list(args))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.lua.support import call
-from wippy_queue.errors import WippyQueueError
+from wippy_queue.errors import Invalid, Kind, WippyQueueError
 
 
 def test_an_error_from_text() -> None:
@@ -45,7 +45,30 @@ def test_wrap_keeps_kind_retryable_details_and_message() -> None:
     local plain = errors.wrap('text', 'loading')
     return {outer:message(), outer:kind(), outer:retryable(), outer:details().id, plain:message(), plain:kind()}
     """
-    assert call(body) == ["loading: gone", "NotFound", False, 7, "loading: text", ""]
+    assert call(body) == ["gone", "NotFound", False, 7, "text", ""]
+
+
+def test_a_wrapped_error_says_its_contexts_outermost_first() -> None:
+    body = """
+    local outer = errors.wrap(errors.wrap(errors.new('gone'), 'loading'), 'starting')
+    return {tostring(outer), outer .. '!', '>' .. outer, (outer:stack():match('^[^\\n]*'))}
+    """
+    whole = "starting: loading: gone"
+    assert call(body) == [whole, f"{whole}!", f">{whole}", whole]
+    with pytest.raises(WippyQueueError, match="starting: loading: gone"):
+        call("return nil, errors.wrap(errors.wrap(errors.new('gone'), 'loading'), 'starting')")
+
+
+def test_an_error_that_is_returned_alone_is_a_failure_too() -> None:
+    with pytest.raises(WippyQueueError, match="gone") as caught:
+        call("return errors.new{message = 'gone', kind = errors.NOT_FOUND}")
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+@pytest.mark.parametrize("argument", [2**63, float("inf"), {1: 2}, {"a": [object()]}, (1, 2)])
+def test_arguments_that_would_arrive_changed_are_refused(argument: object) -> None:
+    with pytest.raises(Invalid, match="argument 1"):
+        call("return true", argument)
 
 
 def test_is_looks_at_the_kind_and_bears_anything() -> None:

@@ -24,11 +24,17 @@ def handle(body: str, data: bytes = b"{}", **settings: Any) -> Outcome:
     [
         "", "return", "return nil", "return true", "return 1", "return 'text'", "return {}", "return false ~= nil",
         "return nil, nil", "return ('x'):gsub('x', 'y')", "return true, 42", "return nil, true", "return nil, {}",
-        "return errors.new('first value')",
+        "return errors.new('first value'), 42",
     ],
 )  # fmt: skip
 def test_a_normal_return_acks(returns: str) -> None:
     assert handle(returns) == ACK
+
+
+def test_an_error_that_is_returned_alone_nacks_as_the_seed_says() -> None:
+    outcome = handle("return errors.new{message = 'gone', kind = errors.NOT_FOUND}")
+    assert outcome.error is not None
+    assert (outcome.error.kind, outcome.error.message) == (Kind.NOT_FOUND, "gone")
 
 
 def test_a_second_value_that_is_text_is_the_error() -> None:
@@ -177,7 +183,7 @@ def test_call_raises_what_lua_gives_as_error() -> None:
     assert any("Lua stack:" in note for note in caught.value.__notes__)
     with pytest.raises(Invalid, match="cannot encode"):
         make_function("return function() return print end").call([])
-    with pytest.raises(Invalid, match="arguments"):
+    with pytest.raises(Invalid, match="argument 1: expected a JSON value"):
         make_function("return function() end").call([object()])
 
 
