@@ -91,6 +91,10 @@ class RedisServer:
             process.kill()
             process.wait()
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def forget(self) -> None:
         """Remove what it has stored; it must be stopped."""
         for path in self.folder.iterdir():

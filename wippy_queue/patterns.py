@@ -7,7 +7,9 @@ literals, ``.``, classes, ``\\d \\w \\s`` (ASCII) and their opposites, ``^ $``, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, Final, NoReturn
 
 MAX_PATTERN: Final = 1000  # characters
@@ -15,7 +17,8 @@ MAX_TEXT: Final = 4096  # characters of a text that is searched
 _MAX_PROGRAM: Final = 1000  # steps that a pattern may become; they bound what one character of a text can cost
 _MAX_DEPTH: Final = 50  # groups in groups
 _MAX_REPEAT: Final = 1000
-_MAX_KNOWN: Final = 5000  # transitions that are remembered
+_MAX_KNOWN: Final = 5000  # transitions that are remembered,
+_MAX_REMEMBERED: Final = 50_000  # and the steps in them: some 3 MB
 
 _Ranges = tuple[tuple[int, int], ...]  # of code points, both ends included
 
@@ -48,12 +51,18 @@ class Pattern:
         self._first = self._closure([0], at_start=True)
         self._again = self._closure([0], at_start=False)  # a match may begin at any character
         self._known: dict[tuple[frozenset[int], str], frozenset[int]] = {}
+        self._remembered = 0
 
-    def search(self, text: str) -> bool:
+    def search(self, text: str, deadline: float = math.inf) -> bool:
         """Return whether the pattern matches anywhere in the text.
 
+        Args:
+            text: what to search, at most ``MAX_TEXT`` characters.
+            deadline: when to give up, in monotonic seconds; the worst patterns take seconds for the longest texts.
+
         Raises:
-            ValueError: the text is longer than ``MAX_TEXT`` characters.
+            ValueError: the text is too long.
+            TimeoutError: the deadline has passed.
         """
         if len(text) > MAX_TEXT:
             raise ValueError(f"the text is longer than {MAX_TEXT} characters")
@@ -64,11 +73,19 @@ class Pattern:
                 return True
             following = known.get((states, character))
             if following is None:
-                if len(known) >= _MAX_KNOWN:
-                    known.clear()
-                following = known[states, character] = self._step(states, ord(character))
+                if monotonic() >= deadline:
+                    raise TimeoutError("the search of a text has taken too long")
+                following = self._step(states, ord(character))
+                self._remember(states, character, following)
             states = following
         return found in states or found in self._closure(states, at_start=not text, at_end=True)
+
+    def _remember(self, states: frozenset[int], character: str, following: frozenset[int]) -> None:
+        if len(self._known) >= _MAX_KNOWN or self._remembered >= _MAX_REMEMBERED:
+            self._known.clear()
+            self._remembered = 0
+        self._known[states, character] = following
+        self._remembered += len(following)
 
     def _step(self, states: frozenset[int], code: int) -> frozenset[int]:
         program = self._program

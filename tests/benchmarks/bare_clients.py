@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import queue
 import sqlite3
+import sys
 import threading
 import uuid
 from collections import deque
@@ -150,6 +151,7 @@ class Pika(Bare):
         self._consuming, channel = self._connect()
         channel.queue_declare(self.name, durable=True)
         channel.basic_qos(prefetch_count=max(self.window, _BATCH))
+        self.window = sys.maxsize  # the broker keeps it; a feeder that waited would not send the acks
         self._channel = channel
         self._consumes = False
         self._inbox: deque[tuple[int, bytes]] = deque()
@@ -199,12 +201,8 @@ class Pika(Bare):
             self._ack(receipts)
             return
         done = threading.Event()
-
-        def acking() -> None:
-            self._ack(receipts)
-            done.set()
-
-        self._consuming.add_callback_threadsafe(acking)
+        self._consuming.add_callback_threadsafe(lambda: self._ack(receipts))
+        self._consuming.add_callback_threadsafe(done.set)
         done.wait(5)
 
     def _ack(self, tags: list[int]) -> None:
@@ -235,7 +233,7 @@ class RedisStreams(Bare):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._redis: Any = redis.Redis.from_url(self.address)
+        self._redis: Any = redis.Redis.from_url(self.address, protocol=2)  # whose answers are flat
         self._redis.xgroup_create(self.name, "group", id="0", mkstream=True)
 
     def send(self, body: bytes) -> None:
@@ -249,8 +247,7 @@ class RedisStreams(Bare):
 
     def fetch(self, limit: int) -> Fetched:
         answer = self._redis.xreadgroup("group", "us", {self.name: ">"}, count=limit, block=int(_WAIT * 1000))
-        streams = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer or ()]
-        return [(entry[0], entry[1][b"body"]) for entries in streams for entry in _flat(entries)]
+        return [(entry, fields[b"body"]) for _, entries in answer or () for entry, fields in entries]
 
     def ack(self, receipts: list[Any]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -262,11 +259,6 @@ class RedisStreams(Bare):
         super().close()
         self._redis.delete(self.name)
         self._redis.close()
-
-
-def _flat(entries: Any) -> Any:
-    """Entries of a stream; the newer protocol wraps them once more."""
-    return entries[0] if entries and isinstance(entries[0], list) else entries
 
 
 class Boto3(Bare):

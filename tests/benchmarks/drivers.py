@@ -67,7 +67,7 @@ class Load:
 LOADS: Final = {
     "amqp": Load(bare=Pika, batch=1000, backlog=20_000),
     "redis": Load(bare=RedisStreams, batch=1000, backlog=30_000),
-    "sqs": Load(bare=Boto3, seconds=1.5, batch=100, backlog=600, rate=20.0, latencies=60),
+    "sqs": Load(bare=Boto3, seconds=1.5, batch=100, backlog=400, rate=20.0, latencies=60),
     "sqlite": Load(bare=Sqlite, batch=1000, backlog=20_000),
 }
 
@@ -135,8 +135,8 @@ class Ours:
         self._engine.stop()
         if self._driver == "amqp":
             connection = pika.BlockingConnection(pika.URLParameters(self._address))
-            for name in (self._name, f"{self._name}.due"):
-                connection.channel().queue_delete(name)
+            for suffix in ("", ".due", ".dropped"):
+                connection.channel().queue_delete(self._name + suffix)
             connection.close()
         if self._driver == "redis":
             server = redis.Redis.from_url(self._address)

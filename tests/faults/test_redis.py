@@ -178,6 +178,54 @@ def test_a_paused_server_gives_a_timeout_within_the_deadline(
     assert [one.id for one in driver.peek(queue, 10)] == ["before", "a"]
 
 
+def test_a_consumer_goes_on_after_a_pause_and_repeats_nothing(
+    server: RedisServer, make: Callable[..., RedisDriver]
+) -> None:
+    """The answers come late, on connections that were given up meanwhile."""
+    driver = make(server.url, connection_timeout=0.3)
+    queue = declared(driver)
+    consumer = Consumer(driver, queue)
+    publish(driver, queue, "before")
+    consumer.waits_for("before")
+    server.ask("CLIENT", "PAUSE", 1000, "ALL")
+    publish(driver, queue, *(f"m-{number}" for number in range(50)))
+    consumer.waits_for(*(f"m-{number}" for number in range(50)))
+    assert driver.wait_idle(queue, DEADLINE)
+    assert max(consumer.seen.values()) == 1
+
+
+def test_a_queue_that_was_deleted_is_made_again_under_its_consumer(
+    server: RedisServer, make: Callable[..., RedisDriver]
+) -> None:
+    """And who held something of it is told."""
+    driver = make(server.url)
+    queue = declared(driver)
+    publish(driver, queue, "held")
+    subscription = driver.subscribe(queue, 1)
+    held = received(subscription)
+    consumer = Consumer(driver, queue)
+    server.ask("DEL", *server.ask("KEYS", "wq:{tasks}*"))
+    assert isinstance(settled(subscription, held), Exception)
+    publish(driver, queue, "new")
+    consumer.waits_for("new")
+    assert driver.wait_idle(queue, DEADLINE)
+
+
+def test_a_stop_during_a_pause_ends_in_time(server: RedisServer, make: Callable[..., RedisDriver]) -> None:
+    driver = make(server.url, connection_timeout=1.0)
+    queue = declared(driver)
+    publish(driver, queue, "held")
+    subscription = driver.subscribe(queue, 1)
+    held = received(subscription)
+    server.ask("CLIENT", "PAUSE", 20_000, "ALL")
+    try:
+        held.claim()
+        subscription.settle([Settlement(held)])
+        assert seconds(driver.stop) < 3 * SLACK
+    finally:
+        server.restart()
+
+
 def test_a_restart_within_the_lease_costs_nothing(own: RedisServer, make: Callable[..., RedisDriver]) -> None:
     """Who holds what is in the data: a handler that ran meanwhile may still ack, and others still wait."""
     driver = make(own.url)

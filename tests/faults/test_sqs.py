@@ -15,6 +15,7 @@ from tests.moto_sqs import MotoSqs, sqs_config
 from tests.support import DEADLINE, eventually
 from wippy_queue import Engine, Timeout, Unavailable
 from wippy_queue.drivers.sqs import driver as driver_module
+from wippy_queue.drivers.sqs.client import connect
 from wippy_queue.ids import EntryId
 
 
@@ -118,14 +119,11 @@ def test_a_message_in_hand_when_its_queue_vanished_is_told_as_lost(server: MotoS
     assert "not settled" in lost.get(timeout=DEADLINE).error
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
-def test_a_stop_keeps_its_deadline_while_the_endpoint_is_away(server: MotoSqs, silent: bool) -> None:
-    application = Application(server)
-    server.stop()
-    hole = black_hole(server) if silent else None
-    within(9.0, lambda: application.engine.stop(timeout=8.0))
-    if hole is not None:
-        hole.close()
+def test_a_deleted_queue_is_made_again_under_its_consumer(server: MotoSqs, application: Application) -> None:
+    client = connect(sqs_config(server.url), "test", 1)._client
+    for url in client.list_queues()["QueueUrls"]:
+        client.delete_queue(QueueUrl=url)
+    application.handles("second")
 
 
 def test_a_publisher_keeps_its_deadline_when_nobody_answers(server: MotoSqs) -> None:

@@ -1,4 +1,4 @@
-"""The ledger on a RabbitMQ of its own, whose connections are closed while everybody works."""
+"""The ledger on a RabbitMQ of its own, whose connections are closed, and which is restarted, while everybody works."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ class AmqpRun(Run):
         self.allowed += 2 * WINDOW
         self.faults["close_all_connections"] += 1
 
+    def restart(self) -> None:
+        """A broker that is away for a moment while everybody works."""
+        self.server.ctl("stop_app")
+        self.let_work(0.05, 0.3)
+        self.server.ctl("start_app")
+        self.allowed += 2 * WINDOW
+        self.faults["broker restart"] += 1
+
     def settle(self) -> Account:
         """RabbitMQ tells nobody what others delay or hold, so `join` cannot wait for that: the journal does."""
         while self.children:
@@ -69,7 +77,7 @@ def run(tmp_path: Path, server: RabbitServer) -> Iterator[AmqpRun]:
 
 
 def test_amqp_loses_nothing(run: AmqpRun) -> None:
-    faults = {run.kill: 3, run.stop: 3, run.stop_during_start: 1, run.close_connections: 3}
+    faults = {run.kill: 3, run.stop: 3, run.stop_during_start: 1, run.close_connections: 3, run.restart: 1}
     for fault in faults:  # each of them once, then some by chance
         while len(run.children) < 2:
             run.spawn()

@@ -1,4 +1,4 @@
-"""The ledger on Redis: a server of its own that has all on disk; its connections are cut and it is restarted."""
+"""The ledger on Redis: servers of its own whose connections are cut, and which are restarted, emptied and replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from tests.ledger.child import WINDOW
 from tests.ledger.ledger import Run
 from tests.ledger.test_ledger import LEASE, disturb, seed
-from tests.redis_servers import RedisServer, durable_server
+from tests.redis_servers import RedisServer, durable_server, sentinel_group
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ class RedisRun(Run):
         self.allowed += 2 * WINDOW  # where coming back takes longer than the lease after all
         self.faults["server restart"] += 1
 
+    def lose_data(self) -> None:
+        """A server that comes back empty: what it had is its loss, and what comes afterwards must not be."""
+        self.server.stop()
+        self.let_work(0.3, 0.5)
+        self.note_doomed()
+        self.server.forget()
+        self.server.start()
+        self.allowed += 2 * WINDOW
+        self.faults["server lost its data"] += 1
+
+    def fail_over(self) -> None:
+        """A master that dies; what its replica had not heard of is the group's loss."""
+        self.server.stop()
+        self.let_work(0.3, 0.5)  # the sentinel looks for half a second before it acts
+        self.note_doomed()
+        self.allowed += 4 * WINDOW  # what was in flight, and what was acked and not replicated
+        self.faults["failover"] += 1
+
 
 def test_redis_loses_nothing(tmp_path: Path, server: RedisServer) -> None:
     run = RedisRun(tmp_path, server)
@@ -72,3 +91,30 @@ def test_cut_connections_and_graceful_stops_repeat_nothing(tmp_path: Path, serve
     account = run.settle()
     run.check(account, exact_attempts=True)
     assert account.repeated == 0
+
+
+def test_only_a_server_that_loses_its_data_loses_messages(tmp_path: Path, server: RedisServer) -> None:
+    run = RedisRun(tmp_path, server)
+    for fault in (run.cut, run.lose_data, run.kill, run.lose_data, run.stop):
+        while len(run.children) < 2:
+            run.spawn()
+        run.let_work()
+        fault()
+    account = run.settle()
+    run.check(account, exact_attempts=False)
+    assert account.confirmed - run.doomed, "messages were confirmed after the losses"
+
+
+def test_a_failover_loses_nothing_but_what_was_not_replicated(tmp_path: Path) -> None:
+    with sentinel_group(tmp_path / "group") as (master, _, sentinel):
+        run = RedisRun(tmp_path, master)
+        del run.driver["url"]
+        run.driver["sentinel"] = {"hosts": [f"127.0.0.1:{sentinel.port}"], "master": "main"}
+        for fault in (run.kill, run.fail_over, run.stop):
+            while len(run.children) < 2:
+                run.spawn()
+            run.let_work()
+            fault()
+        eventually(lambda: run.confirmed() - run.doomed, "publishers have found the new master")
+        account = run.settle()
+        run.check(account, exact_attempts=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -105,3 +107,20 @@ def test_no_text_makes_a_search_hang(pattern: str) -> None:
 def test_a_text_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 4096"):
         Pattern("a").search("a" * (MAX_TEXT + 1))
+
+
+def test_a_search_gives_up_at_its_deadline() -> None:
+    with pytest.raises(TimeoutError):
+        Pattern("a").search("a" * 10 + "b", time.monotonic() - 1)
+
+
+def test_what_a_pattern_remembers_is_bounded() -> None:
+    text = "".join(random.Random(1).choice("ab") for _ in range(1000))
+    tracemalloc.start()
+    try:
+        pattern = Pattern("[ab]*a[ab]{900}z")
+        pattern.search(text)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 6_000_000  # without a bound: more than 10 MB

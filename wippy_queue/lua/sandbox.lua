@@ -12,6 +12,7 @@ local string, table, math, utf8, os, coroutine, debug = G.string, G.table, G.mat
 local metatable_of, force_metatable, getinfo = debug.getmetatable, debug.setmetatable, debug.getinfo
 local collect = G.collectgarbage
 local co_create, co_resume, co_close, gsub = coroutine.create, coroutine.resume, coroutine.close, string.gsub
+local format, math_type = string.format, math.type
 
 local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
 local MAX_MOVE <const> = 4000000 -- elements that one call may move
@@ -72,6 +73,22 @@ function safe_string.gsub(s, p, with, ...)
     end
   end
   return gsub(s, p, with, ...)
+end
+
+-- What Lua 5.1 had: see lua51.lua. `pairs` does not list it.
+local older
+
+local function of_51(library)
+  older = older or core.load('lua51.lua')(bare, sealed, lib)
+  return older[library]
+end
+
+function safe_string.format(template, ...)
+  for i = 1, type(template) == 'string' and select('#', ...) or 0 do
+    local v = select(i, ...)
+    if math_type(v) == 'float' and v % 1 ~= 0 then return format(template, of_51('whole')(template, ...)) end
+  end
+  return format(template, ...)
 end
 
 local string_metatable = metatable_of('')
@@ -188,6 +205,9 @@ end
 globals.type, globals.unpack = lib.type_of, safe_table.unpack
 globals.string, globals.table = seal(safe_string, 'string'), seal(safe_table, 'table')
 globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
+for name, library in next, { math = math, table = safe_table } do
+  setmetatable(library, { __index = function(_, key) return of_51(name)[key] end })
+end
 globals.coroutine = seal(safe_coroutine, 'coroutine')
 globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
 

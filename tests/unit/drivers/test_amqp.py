@@ -108,6 +108,35 @@ def test_a_driver_that_stops_hands_back_what_nobody_has_begun(bench: Bench) -> N
     assert attempts == {"begun": 1, "buffered": 0, "on its way": 0}
 
 
+def test_a_feeder_does_not_spin_while_the_broker_has_not_answered_to_a_cancel(bench: Bench) -> None:
+    """A hundred that did so took a stop's processor time from the connection whose answer they waited for."""
+    driver = bench.driver()
+    subscription = driver.subscribe(bench.queue(driver), 1)
+    asked = 0
+    over = threading.Event()
+
+    def feed() -> None:
+        nonlocal asked
+        while not over.is_set():
+            asked += 1
+            subscription.receive(1, 5.0)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    eventually(lambda: asked, "the feeder asks")
+    bench.proxy.latency = 0.1
+    since, used = time.monotonic(), time.process_time()
+    over_soon = threading.Timer(0.15, over.set)  # the answer takes 0.2 s for each of the two queues
+    over_soon.start()
+    subscription.cancel()
+    assert time.monotonic() - since >= 0.15, "this test has come too late"
+    over.set()
+    feeder.join(5.0)
+    assert not feeder.is_alive(), "receive returns once the cancel is over"
+    assert asked <= 2
+    assert time.process_time() - used < 0.15
+
+
 def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None:
     """pika would reject them, and so mark them as if they came from a crash."""
     driver = bench.driver()

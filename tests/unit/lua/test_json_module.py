@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from typing import Any
 
 import pytest
 
+from wippy_queue import errors
 from wippy_queue.errors import Kind, WippyQueueError
 from wippy_queue.lua.handler import LuaFunction
+from wippy_queue.lua.modules import json as json_module
+from wippy_queue.patterns import Pattern
 
 from .support import call, make_function
 
@@ -161,6 +165,20 @@ def test_a_value_is_judged_and_the_place_of_the_fault_is_named(value: Any, messa
         ({"propertyNames": {"maxLength": 2}}, [{"ab": 1}], [{"abc": 1}]),
         ({"dependentRequired": {"a": ["b"]}}, [{"a": 1, "b": 1}, {"b": 1}, {}], [{"a": 1}]),
         ({"additionalProperties": {"type": "integer"}, "properties": {"s": {}}}, [{"s": "x", "i": 1}], [{"i": "x"}]),
+        ({"pattern": "b+c"}, ["abbcd", 5, None, ["x"]], ["abb", ""]),
+        ({"pattern": "^(\\d{3}-)?[가-힣]{2,}$"}, ["010-한국", "한국"], ["010-한", "x한국", "한국\n"]),
+        ({"pattern": ""}, ["", "a"], []),
+        (
+            {"patternProperties": {"^x-": {"type": "integer"}, "t$": {"minimum": 3}}},
+            [{"x-t": 3, "y": 0}, "s"],
+            [{"x-t": 2}],
+        ),
+        (
+            {"patternProperties": {"^x-": {}}, "properties": {"a": {}}, "additionalProperties": {"type": "null"}},
+            [{"x-b": 1, "a": 1, "c": None}],
+            [{"c": 1}, {"ax-": 1}],
+        ),
+        ({"propertyNames": {"pattern": "^[a-z]+$"}}, [{"ab": 1}], [{"A": 1}]),
         ({"allOf": [{"minimum": 1}, {"maximum": 3}]}, [2], [0, 4]),
         ({"anyOf": [{"type": "string"}, {"minimum": 3, "type": "integer"}]}, ["a", 3], [2, None]),
         ({"oneOf": [{"type": "integer"}, {"minimum": 3}]}, [1, 3.5], [4, 2.5]),
@@ -200,13 +218,96 @@ def test_every_keyword_takes_the_good_and_refuses_the_bad(schema: Any, good: lis
         ({"$ref": "#/$defs/x"}, 'schema: $["$ref"]: there is no #/$defs/x in this schema'),
         ({"$ref": "https://example.com/x"}, 'schema: $["$ref"]: expected a place in this schema'),
         ({"then": {}}, "schema: $: `then` and `else` need an `if`"),
-        ({"items": {"pattern": "(a+)+$"}}, "schema: $.items: pattern is not supported"),
-        ({"patternProperties": {"^a": {}}}, "schema: $: patternProperties is not supported"),
+        ({"items": {"pattern": "(a"}}, "schema: $.items.pattern: bad pattern at character 2: a ( without a )"),
+        (
+            {"pattern": "(?=a)"},
+            "schema: $.pattern: bad pattern at character 1: of the groups that begin with (? only (?:",
+        ),
+        ({"pattern": "a{1000}b{1000}"}, "schema: $.pattern: the pattern is too large"),
+        ({"pattern": 5}, "schema: $.pattern: expected a pattern, as text"),
+        ({"patternProperties": {"a**": {}}}, 'schema: $.patternProperties["a**"]: bad pattern at character 3'),
+        ({"patternProperties": {"^a": 5}}, 'schema: $.patternProperties["^a"]: expected a schema, found integer'),
+        ({"patternProperties": [{}]}, "schema: $.patternProperties: expected an object of schemas"),
         ({"$ref": "#"}, "a schema that refers to itself without end"),
     ],
 )
 def test_a_mistake_in_the_schema_is_told_and_never_passed_over(schema: Any, message: str) -> None:
     assert message in (verdict(schema, []) or "nothing")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "place"),
+    [
+        ({"pattern": "a"}, "a" * 4097, "$"),
+        ({"properties": {"n": {"pattern": "^(a|b)*$"}}}, {"n": "한" * 4097}, "$.n"),
+        ({"not": {"pattern": "x"}}, "a" * 4097, "$"),
+        ({"not": {"not": {"not": {"pattern": "x"}}}}, "a" * 4097, "$"),
+        ({"anyOf": [{"pattern": "x"}, True]}, "a" * 4097, "$"),
+        ({"oneOf": [{"pattern": "x"}, True]}, "a" * 4097, "$"),
+        ({"contains": {"pattern": "x"}}, ["a" * 4097, "x"], "$[0]"),
+        ({"if": {"pattern": "x"}, "else": True}, "a" * 4097, "$"),
+        ({"items": {"if": {"not": {"pattern": "x"}}, "then": True}}, [0, "a" * 4097], "$[1]"),
+    ],
+)
+def test_a_text_too_long_for_patterns_is_refused_wherever_the_pattern_stands(
+    schema: Any, value: Any, place: str
+) -> None:
+    message = "no pattern can judge it: the text is longer than 4096 characters"
+    assert verdict(schema, value) == f"{place}: {message}"
+
+
+def test_a_name_too_long_for_patterns_is_refused() -> None:
+    why = verdict({"patternProperties": {"x": {}}, "additionalProperties": True}, {"a" * 4097: 1})
+    assert why is not None
+    assert why.endswith("the name of the member: no pattern can judge it: the text is longer than 4096 characters")
+
+
+def test_the_longest_text_is_judged_by_a_pattern_that_hangs_other_engines() -> None:
+    assert verdict({"pattern": "^(a+)+$"}, "a" * 4095 + "b") == '$: expected text that matches the pattern "^(a+)+$"'
+
+
+def test_a_refusal_is_forgotten_with_the_next_value() -> None:
+    assert run(
+        """local schema = {['not'] = {pattern = 'x'}}
+        local long = json.validate(schema, ('a'):rep(5000))
+        return {long, json.validate(schema, 'a'), (json.validate(schema, 'x'))}"""
+    ) == [False, True, False]
+
+
+def test_text_that_is_not_utf_8_is_refused_by_patterns() -> None:
+    assert "no pattern can judge it: expected UTF-8 text" in run(
+        "local _, err = json.validate({pattern = '.'}, 'a\\xff') return err:message()"
+    )
+
+
+def test_a_pattern_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def counted(text: str) -> Pattern:
+        compiled.append(text)
+        return Pattern(text)
+
+    monkeypatch.setattr(json_module, "Pattern", counted)
+    run(
+        """for i = 1, 5 do
+          assert(json.validate({pattern = 'a', maxLength = i}, 'a'))
+          assert(json.validate({patternProperties = {b = {type = 'integer'}}}, {abc = i}))
+        end"""
+    )
+    assert sorted(compiled) == ["a", "b"]
+
+
+def test_the_costliest_search_ends_with_the_time_of_its_handler() -> None:
+    function = make_function(
+        """local json, text = require('json'), {}
+        for i = 1, 4096 do text[i] = math.random(2) == 1 and 'a' or 'b' end
+        return function() return json.validate({pattern = '[ab]*a[ab]{900}z'}, table.concat(text)) end""",
+        modules=("json",),
+    )
+    started = time.monotonic()
+    with pytest.raises(errors.Timeout):
+        function.call((), 0.1)
+    assert time.monotonic() - started < 1
 
 
 def test_annotations_judge_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.unit.lua.support import call, make_function
@@ -184,3 +186,130 @@ def test_pcall_and_xpcall_give_what_lua_gives() -> None:
     return {a, b.code, c, d, e, f, select('#', pcall(function() return nil, nil end))}
     """
     assert call(body) == [False, 7, False, "no!", True, 1, 3]
+
+
+# What Lua 5.1 has and Lua 5.4 lacks.
+
+_OLD_MATH = ["atan2", "cosh", "frexp", "ldexp", "log10", "mod", "pow", "sinh", "tanh"]
+
+
+@pytest.mark.parametrize("name", [*(f"math.{name}" for name in _OLD_MATH), "table.getn", "table.maxn"])
+def test_functions_of_lua_5_1_are_there_and_read_only(name: str) -> None:
+    body = f"local old = {name} return {{type(old), {name} == old, pcall(function() {name} = 1 end)}}"
+    kind, same, written, why = call(body)
+    assert (kind, same, written) == ("function", True, False)
+    assert "is read-only" in why
+
+
+def test_names_that_no_lua_has_are_nil() -> None:
+    assert call("return math.nope == nil and table.nope == nil and getmetatable(math) == false") is True
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("math.pow(2, 10)", 1024.0),
+        ("math.pow('2', -1)", 0.5),
+        ("math.log10(1000)", 3.0),
+        ("math.mod(-7, 3)", -1),
+        ("math.atan2(1, -1)", math.atan2(1, -1)),
+        ("math.ldexp(0.5, 1024)", math.ldexp(0.5, 1024)),
+        ("math.ldexp(1, -1074)", 5e-324),
+        ("math.ldexp(5e-324, 2000)", math.ldexp(5e-324, 2000)),
+        ("math.ldexp(1.5, 2.9)", 6.0),
+        ("math.ldexp(1, -5000)", 0.0),
+        ("math.ldexp(0x1.fffffffffffffp0, -1040)", math.ldexp(float.fromhex("0x1.fffffffffffffp0"), -1040)),
+        ("math.cosh(710.4)", math.cosh(710.4)),
+        ("math.sinh(-710.4)", math.sinh(-710.4)),
+        ("math.sinh(1e-12)", math.sinh(1e-12)),
+        ("math.tanh(1e-12)", math.tanh(1e-12)),
+        ("math.tanh(-50)", -1.0),
+    ],
+)
+def test_old_functions_of_math_give_what_c_gives(expression: str, value: float) -> None:
+    assert call(f"return {expression}") == pytest.approx(value, rel=1e-15, abs=0)
+
+
+def test_hyperbolic_functions_are_exact_to_the_last_digits() -> None:
+    points = [x / 16 for x in range(-400, 401)]
+    found = call(
+        "local r = {} for i, x in ipairs(...) do r[i] = {math.cosh(x), math.sinh(x), math.tanh(x)} end return r", points
+    )
+    for x, values in zip(points, found, strict=True):
+        assert values == pytest.approx([math.cosh(x), math.sinh(x), math.tanh(x)], rel=1e-15, abs=0)
+
+
+def test_frexp_takes_apart_what_ldexp_puts_together() -> None:
+    points = [1.0, -3.75, 0.1, 5e-324, -2.2e-308, 1.7e308, 0.0, 2.0**-1022, 2.0**-1023]
+    body = """
+    local r = {}
+    for i, x in ipairs(...) do
+      local m, e = math.frexp(x)
+      r[i] = {m, e, math.ldexp(m, e) == x}
+    end
+    return r
+    """
+    assert call(body, points) == [[*math.frexp(x), True] for x in points]
+
+
+def test_old_functions_of_math_know_infinity() -> None:
+    body = """
+    local inf = math.huge
+    local m, e = math.frexp(-inf)
+    local nan = math.frexp(0/0)
+    return m == -inf and e == 0 and nan ~= nan and math.ldexp(1, 5000) == inf and math.ldexp(-inf, -9) == -inf
+      and math.sinh(-inf) == -inf and math.cosh(-inf) == inf and math.tanh(-inf) == -1
+      and math.sinh(0/0) ~= math.sinh(0/0) and math.tanh(0/0) ~= math.tanh(0/0) and 1 / math.sinh(-0.0) == -inf
+    """
+    assert call(body) is True
+
+
+@pytest.mark.parametrize(
+    ("mistake", "why"),
+    [
+        ("math.pow(nil, 1)", r"bad argument #1 to 'pow' \(number expected, got nil\)"),
+        ("math.pow(1, {})", r"bad argument #2 to 'pow' \(number expected, got table\)"),
+        ("math.cosh('x')", r"bad argument #1 to 'cosh' \(number expected, got string\)"),
+        ("math.ldexp(1, 0/0)", r"bad argument #2 to 'ldexp' \(number has no integer representation\)"),
+        ("math.mod({}, 1)", r"bad argument #1 to 'mod' \(number expected, got table\)"),
+        ("table.getn(5)", r"bad argument #1 to 'getn' \(table expected, got number\)"),
+        ("table.maxn(errors.new('x'))", r"bad argument #1 to 'maxn' \(table expected, got userdata\)"),
+        ("string.format('%d', 'x')", r"bad argument #2 to 'format' \(number expected, got string\)"),
+        ("string.format('%d')", r"bad argument #2 to 'format' \(no value\)"),
+        ("string.format('%d', 1e300)", r"bad argument #2 to 'format' \(number has no integer representation\)"),
+        ("string.format('%d', 0/0)", r"bad argument #2 to 'format' \(number has no integer representation\)"),
+        ("string.format('%d', 1/0)", r"bad argument #2 to 'format' \(number has no integer representation\)"),
+        ("string.format('%d %d', 1.5)", r"bad argument #3 to 'format' \(no value\)"),
+    ],
+)
+def test_mistakes_in_calls_of_old_functions_name_the_line_of_the_handler(mistake: str, why: str) -> None:
+    with pytest.raises(WippyQueueError, match=rf"^handler\.lua:2: {why}"):
+        call(f"local x = {mistake} return x")
+
+
+def test_getn_and_maxn_count_what_is_there_whatever_a_metatable_says() -> None:
+    body = """
+    local fake = setmetatable({1, 2}, {__len = function() return 2^40 | 0 end, __index = function() return 1 end})
+    local decoded = ...
+    return {table.getn(fake), table.maxn(fake), table.getn(decoded), table.maxn(decoded), table.getn(string),
+      table.maxn({[1] = 1, [7.5] = 1, [-9] = 1, x = 1}), table.maxn({}), table.getn({})}
+    """
+    assert call(body, [1, None, None]) == [2, 2, 3, 1, 0, 7.5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("'%d', 3.5", "3"),
+        ("'%5d|%-4i|%%|%x', -3.9, 2.5, 255.7", "   -3|2   |%|ff"),
+        ("'%s %.1f %d %s', 1.5, 2.25, 9.99, nil", "1.5 2.2 9 nil"),
+        ("'%d', 3.0", "3"),
+        ("'%%%d%%', 1.5", "%1%"),
+        ("'%c%g', 65.5, 0.5", "A0.5"),
+        ("'%d', 0.5, nil", "0"),
+    ],
+)
+def test_format_cuts_the_fraction_off_where_an_integer_is_wanted(arguments: str, text: str) -> None:
+    assert call(f"return string.format({arguments})") == text
+    template, _, values = arguments.partition(", ")
+    assert call(f"return ({template}):format({values})") == text

@@ -61,6 +61,7 @@ class AmqpSubscription:
         self._closed = False
         self._done = False  # closed, and everything that was to be settled is
         self._quiet = threading.Event()  # cancelled, and no more deliveries will come
+        self._canceled = threading.Event()  # cancel() or close() has done what it does
         self.intake = Intake(
             link,
             f"queue {declared.queue.id}",
@@ -163,6 +164,8 @@ class AmqpSubscription:
                 received.append(delivery)
         if not received:
             self._check()
+            if self._cancelled:  # the feeder would ask again and again while cancel() waits for the broker
+                self._canceled.wait(max(0.0, deadline - time.monotonic()))
         return received
 
     def _check(self) -> None:
@@ -224,6 +227,7 @@ class AmqpSubscription:
                 break
             if delivery is not None and delivery.epoch == self.intake.epoch:
                 waiting.append(delivery)
+        self._canceled.set()
         self._inbox.put(None)
         return waiting
 
@@ -243,6 +247,7 @@ class AmqpSubscription:
     def begin_close(self) -> None:
         """Settle no more than was asked for, then close."""
         self._begin_cancel()
+        self._canceled.set()
         with self._state:
             if self._closed:
                 return

@@ -20,6 +20,7 @@ QUICK: Final = frozenset(
         "ctx",
         "env",
         "hash",
+        "json",
         "security",
         "store",
         "uuid",

@@ -1,5 +1,5 @@
 -- The `json` module: the codec with errors as values, and validation by JSON Schema (json_schema.lua).
-local _, lib = ...
+local host, lib = ...
 local codec, new_error, type_of = lib.json, lib.errors.new, lib.type_of
 
 local function encode(value)
@@ -23,7 +23,7 @@ local schemas -- loaded with the first use
 
 local function validator(schema)
   schemas = schemas or lib.include('json_schema')
-  return schemas.validator(schema)
+  return schemas.validator(schema, host.matches)
 end
 
 local function verdict(why)

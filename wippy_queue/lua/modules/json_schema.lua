@@ -1,10 +1,12 @@
 -- JSON Schema (the 2020-12 words that judge one value by itself), compiled to closures. A part of the `json` module.
 --
 -- A keyword that is not known is an error in the schema, never passed over; annotations (`format` is one) judge
--- nothing. `pattern` and `patternProperties` are refused: regular expressions of the web backtrack, and one bad pair of
--- pattern and message would hold a worker for hours. `$ref` goes to places in the same schema only.
+-- nothing. Patterns are searched by patterns.py, which never backtracks: one bad pair of pattern and message would hold
+-- a worker for hours. `$ref` goes to places in the same schema only.
 --
--- A check takes (value, kind, size, depth) and gives nil, or why the value fails and the path from it to the fault.
+-- A check takes (value, kind, size, depth) and gives nil, or why the value fails and the path from it to the fault. What
+-- no pattern can judge, a text that is too long for one, fails the whole value: `refused` is set, and the words that
+-- turn or choose among verdicts hand that one on.
 local std, lib = ...
 local string, math = std.string, std.math
 local format, gsub, gmatch, match, sub = string.format, string.gsub, string.gmatch, string.match, string.sub
@@ -17,6 +19,8 @@ local MAX_DEPTH = 512 -- checks inside one another: 128 levels of the value, wit
 local MAX_CACHED = 64
 local NULL = setmetatable({}, { __metatable = false }) -- JSON's null in schemas, and in the texts of validate_string
 
+local matches -- (pattern, text) -> whether it is found, or nil and an error
+local refused -- whether something in the value in hand cannot be judged
 local exact -- whether an empty table without a marker is surely an array: so it is in a text, not in a handler's table
 
 -- Kinds: null boolean integer number string array object, "empty" for a table that may be either of the last two,
@@ -178,6 +182,31 @@ keywords.exclusiveMinimum = bound(is_number, value_itself, above, 'expected more
 keywords.exclusiveMaximum = bound(is_number, value_itself, below, 'expected less than %s')
 keywords.minLength = bound(is_string, characters, at_least, 'expected at least %s characters', true)
 keywords.maxLength = bound(is_string, characters, at_most, 'expected at most %s characters', true)
+-- Whether a text holds what a pattern describes; or nil, and why that cannot be told.
+local function found(pattern, text)
+  local is_found, err = matches(pattern, text)
+  if not err then return is_found end
+  refused = true
+  return nil, 'no pattern can judge it: ' .. err:message()
+end
+
+local function is_pattern(text, at)
+  if kind_of(text) ~= 'string' then return bad(at, 'expected a pattern, as text') end
+  local _, err = matches(text, '')
+  if err then return bad(at, err:message()) end
+  return true
+end
+
+function keywords.pattern(pattern, at)
+  if not is_pattern(pattern, at) then return nil end
+  local message = 'expected text that matches the pattern ' .. shown(pattern)
+  return function(v, kind)
+    if kind ~= 'string' then return nil end
+    local is_found, why = found(pattern, v)
+    if not is_found then return why or message, '' end
+  end
+end
+
 keywords.minItems = bound(is_array, size_itself, at_least, 'expected at least %s items', true)
 keywords.maxItems = bound(is_array, size_itself, at_most, 'expected at most %s items', true)
 keywords.minProperties = bound(is_object, size_itself, at_least, 'expected at least %s members', true)
@@ -229,12 +258,38 @@ function keywords.properties(value, at)
   end
 end
 
-function keywords.additionalProperties(value, at, schema)
-  local check, known = compile(value, at), is_object(kind_of(schema.properties)) and schema.properties or {}
+function keywords.patternProperties(value, at)
+  local members = members_of(value, at)
+  for pattern in next, members do is_pattern(pattern, at .. step(pattern)) end
   return function(v, kind, _, depth)
     if not is_object(kind) then return nil end
     for key, item in next, v do
-      if known[key] == nil then
+      for pattern, check in next, members do
+        local is_found, why = found(pattern, key)
+        if why then return 'the name of the member: ' .. why, step(key) end
+        if is_found then
+          local reason, where = check(item, depth)
+          if reason then return reason, step(key) .. where end
+        end
+      end
+    end
+  end
+end
+
+function keywords.additionalProperties(value, at, schema)
+  local check, known = compile(value, at), is_object(kind_of(schema.properties)) and schema.properties or {}
+  local patterns = is_object(kind_of(schema.patternProperties)) and schema.patternProperties or {}
+  local function is_known(key)
+    if known[key] ~= nil then return true end
+    for pattern in next, patterns do
+      if found(pattern, key) then return true end -- patternProperties has told it already where this fails
+    end
+    return false
+  end
+  return function(v, kind, _, depth)
+    if not is_object(kind) then return nil end
+    for key, item in next, v do
+      if not is_known(key) then
         if value == false then return 'no such member is allowed', step(key) end
         local why, where = check(item, depth)
         if why then return why, step(key) .. where end
@@ -282,7 +337,9 @@ function keywords.contains(value, at)
   return function(v, kind, size, depth)
     if not is_array(kind) then return nil end
     for i = 1, size do
-      if not check(v[i], depth) then return nil end
+      local why, where = check(v[i], depth)
+      if refused then return why, '[' .. i - 1 .. ']' .. where end
+      if not why then return nil end
     end
     return 'none of the items is as `contains` wants one', ''
   end
@@ -310,7 +367,9 @@ end
 keywords['not'] = function(value, at)
   local check = compile(value, at)
   return function(v, _, _, depth)
-    if not check(v, depth) then return 'expected what the schema of `not` refuses', '' end
+    local why, where = check(v, depth)
+    if refused then return why, where end
+    if not why then return 'expected what the schema of `not` refuses', '' end
   end
 end
 
@@ -330,6 +389,7 @@ function keywords.anyOf(value, at)
     local reasons = {}
     for i = 1, #list do
       local why, where = list[i](v, depth)
+      if refused then return why, where end
       if not why then return nil end
       reasons[i] = where == '' and why or where .. ': ' .. why
     end
@@ -343,6 +403,7 @@ function keywords.oneOf(value, at)
     local reasons, taken = {}, 0
     for i = 1, #list do
       local why, where = list[i](v, depth)
+      if refused then return why, where end
       if why then reasons[#reasons + 1] = where == '' and why or where .. ': ' .. why else taken = taken + 1 end
     end
     if taken == 1 then return nil end
@@ -357,8 +418,10 @@ keywords['if'] = function(value, at, schema)
   local yes = schema['then'] ~= nil and compile(schema['then'], outside .. '.then')
   local no = schema['else'] ~= nil and compile(schema['else'], outside .. '.else')
   return function(v, _, _, depth)
-    local branch = no
-    if not check(v, depth) then branch = yes end
+    local why, where = check(v, depth)
+    if refused then return why, where end
+    local branch = yes
+    if why then branch = no end
     if branch then return branch(v, depth) end
   end
 end
@@ -392,9 +455,9 @@ keywords['$defs'], keywords.definitions = members_of, members_of
 -- In this order, so that the plainest reason is the one that is told.
 local ORDER = {
   'type', 'const', 'enum', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'minLength',
-  'maxLength', 'minItems', 'maxItems', 'uniqueItems', 'minProperties', 'maxProperties', 'required', 'dependentRequired',
-  'propertyNames', 'properties', 'additionalProperties', 'prefixItems', 'items', 'contains', '$ref', 'allOf', 'anyOf',
-  'oneOf', 'not', 'if',
+  'maxLength', 'pattern', 'minItems', 'maxItems', 'uniqueItems', 'minProperties', 'maxProperties', 'required',
+  'dependentRequired', 'propertyNames', 'properties', 'patternProperties', 'additionalProperties', 'prefixItems', 'items',
+  'contains', '$ref', 'allOf', 'anyOf', 'oneOf', 'not', 'if',
 }
 local SILENT = {}
 for name in gmatch('title description default examples $schema $id $comment format readOnly writeOnly deprecated '
@@ -411,11 +474,7 @@ function compile(schema, at)
     return accept
   end
   for name in next, schema do
-    if name == 'pattern' or name == 'patternProperties' then
-      bad(at, name .. ' is not supported: it can hold a worker for hours; check the text in Lua, with string.match')
-    elseif not keywords[name] and not SILENT[name] then
-      bad(at, 'unknown keyword ' .. shown(name))
-    end
+    if not keywords[name] and not SILENT[name] then bad(at, 'unknown keyword ' .. shown(name)) end
   end
   if schema['if'] == nil and (schema['then'] ~= nil or schema['else'] ~= nil) then
     bad(at, '`then` and `else` need an `if`')
@@ -441,7 +500,8 @@ end
 
 local validators, cached = {}, 0 -- JSON text -> function(value, exact) -> nil, or why not
 
-local function validator(schema)
+local function validator(schema, host_matches)
+  matches = host_matches
   local kind, text, why = type_of(schema), schema, nil
   if kind == 'table' or kind == 'boolean' then
     text, why = codec.encode(schema)
@@ -456,7 +516,7 @@ local function validator(schema)
   local check = compile(root, '$')
   if problem then return nil, problem end
   local function validate(value, is_exact)
-    exact = is_exact
+    exact, refused = is_exact, false
     local reason, where = check(value, 0)
     if reason then return '$' .. where .. ': ' .. reason end
   end
