@@ -96,7 +96,7 @@ class Application:
                     self.refused[type(error).__name__] += 1
                     if not error.retryable:
                         self._troubles.append(error)
-            except BaseException as error:  # noqa: BLE001 - told at the end
+            except BaseException as error:
                 self._troubles.append(error)
                 return
             with self._lock:

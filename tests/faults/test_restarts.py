@@ -60,9 +60,7 @@ def test_a_restart_under_load_loses_nothing_that_was_confirmed(server: Server, a
     application.balance(load, server.name)
 
 
-def test_a_handler_that_outlives_a_restart_costs_a_repetition_at_most(
-    server: Server, application: Application
-) -> None:
+def test_a_handler_that_outlives_a_restart_costs_a_repetition_at_most(server: Server, application: Application) -> None:
     """It ends while the server is away; whoever holds the message then, it is handled, and nothing stays behind."""
     application.release.clear()
     held = application.engine.publish("app:tasks", "held")

@@ -27,6 +27,7 @@ from wippy_queue.message import Message
 _DEAF_AFTER: Final = 15.0  # seconds without a channel; then the consumer fails, and says why
 _CLOSE_WAIT: Final = 3.0  # seconds for the broker to take the last settles
 _CANCEL_WAIT: Final = 1.0
+_SILENT_WAIT: Final = 1.5  # the same as _CLOSE_WAIT where it has not even answered to the cancel
 
 
 class AmqpSubscription:
@@ -61,6 +62,7 @@ class AmqpSubscription:
         self._closed = False
         self._done = False  # closed, and everything that was to be settled is
         self._quiet = threading.Event()  # cancelled, and no more deliveries will come
+        self._silent = False  # the broker has not answered to a cancel in time
         self._canceled = threading.Event()  # cancel() or close() has done what it does
         self.intake = Intake(
             link,
@@ -218,7 +220,7 @@ class AmqpSubscription:
     def cancel(self) -> list[Delivery]:
         quiet = self._begin_cancel()
         if self._link.why_down() is None:
-            quiet.wait(_CANCEL_WAIT)
+            self._silent = not quiet.wait(_CANCEL_WAIT)
         waiting: list[Delivery] = []
         while True:
             try:
@@ -242,7 +244,7 @@ class AmqpSubscription:
 
     def close(self) -> None:
         self.begin_close()
-        self.wait_closed(time.monotonic() + _CLOSE_WAIT)
+        self.wait_closed(time.monotonic() + (_SILENT_WAIT if self._silent else _CLOSE_WAIT))
 
     def begin_close(self) -> None:
         """Settle no more than was asked for, then close."""

@@ -14,7 +14,7 @@ from wippy_queue.drivers.sqs.looking import peek, purge
 from wippy_queue.drivers.sqs.options import SqsConfig
 from wippy_queue.drivers.sqs.pool import Pool
 from wippy_queue.drivers.sqs.queue import SqsQueue, send_item
-from wippy_queue.drivers.sqs.subscription import CLOSE_WAIT, SqsSubscription
+from wippy_queue.drivers.sqs.subscription import CLOSE_WAIT, SILENT_WAIT, SqsSubscription
 from wippy_queue.errors import (
     Canceled,
     Invalid,
@@ -136,6 +136,7 @@ class _Open:
         self._lock = threading.Lock()  # guards everything below
         self._queues: dict[str, SqsQueue] = {}  # by the name that the application uses; replaced as a whole
         self._subscriptions: frozenset[SqsSubscription] = frozenset()
+        self._silent = False  # the consumer that was closed last got no answers any more
         self._waiting: set[Answer] = set()
         self._closing = False
 
@@ -190,6 +191,7 @@ class _Open:
     def _forget(self, subscription: SqsSubscription) -> None:
         with self._lock:
             self._subscriptions -= {subscription}
+            self._silent = subscription.gave_up
 
     def publish(self, queue: SqsQueue, batch: Sequence[Message], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -291,7 +293,7 @@ class _Open:
                 queue.left.wait(max(0.0, min(_LOOK, left)))
 
     def close(self) -> None:
-        deadline = time.monotonic() + CLOSE_WAIT
+        deadline = time.monotonic() + (SILENT_WAIT if self._silent else CLOSE_WAIT)
         stopped = self._stopped()
         with self._lock:
             self._closing = True

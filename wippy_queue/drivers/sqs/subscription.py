@@ -69,6 +69,7 @@ class SqsSubscription:
         self._plenty = False  # the last poll brought all that it asked for
         self._cancelled = False
         self._closed = False
+        self.gave_up = False  # it was closed, and SQS had not taken all that was settled
         self._failures = 0  # polls in a row
         self._failing_since = 0.0  # monotonic
         self._deaf: WippyQueueError | None = None
@@ -364,7 +365,7 @@ class SqsSubscription:
     def wait_closed(self, deadline: float) -> None:
         """Wait until all is settled; at ``deadline`` (monotonic seconds) the rest is given up, and told so."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._held, deadline - time.monotonic())
+            self.gave_up = not self._changed.wait_for(lambda: not self._held, deadline - time.monotonic())
             for lease in self._held:
                 lease.until = 0.0
         for batches in (self._queue.deletes, self._queue.sends, self._queue.hides):
@@ -373,3 +374,4 @@ class SqsSubscription:
 
 
 CLOSE_WAIT: Final = 3.0  # seconds that the last settles may take
+SILENT_WAIT: Final = 0.5  # the same where SQS has let a consumer wait that long in vain already
