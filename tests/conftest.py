@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.rabbit_server import RabbitServer, start_server
+
 REQUIRED = os.environ.get("WIPPY_QUEUE_REQUIRE_BROKERS") == "1"
 
 
@@ -31,6 +33,14 @@ def redis_url() -> str:
 @pytest.fixture(scope="session")
 def amqp_url() -> str:
     return _broker("RabbitMQ", "amqp://guest:guest@127.0.0.1:5672/", 5672)
+
+
+@pytest.fixture(scope="session")
+def own_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A RabbitMQ that tests may stop, starve and kill, for nobody else uses it."""
+    server = start_server(tmp_path_factory.mktemp("rabbit"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,15 @@ import time
 from typing import Any
 
 from botocore import loaders
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sqs.models import SQSBackend
+from werkzeug.serving import BaseWSGIServer, make_server
 
 from wippy_queue.drivers.sqs.options import SqsConfig
 from wippy_queue.entries import AwsConfigEntry, Place
 from wippy_queue.ids import EntryId
+
+_POLL = 0.02  # seconds between two looks whether the server is to stop
 
 _receiving = threading.Lock()
 _receive = SQSBackend.receive_message
@@ -42,19 +45,24 @@ class MotoSqs:
         SQSBackend.receive_message = _receive_one_at_a_time  # type: ignore[method-assign, assignment]
         # It counts the whole queue for each message that is received: nearly all the time that a receive takes.
         SQSBackend.is_message_valid_based_on_retention_period = lambda *_: True  # type: ignore[method-assign]
-        self._server: ThreadedMotoServer | None = None
+        self._server: BaseWSGIServer | None = None
         self._port = 0
         self.start()
 
     def start(self) -> None:
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)
-        self._server.start()
-        self._port = self._server.get_host_and_port()[1]
+        application = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server(
+            "127.0.0.1", self._port, application, threaded=True, request_handler=MotoRequestHandler
+        )
+        self._port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.stop()
+            server.shutdown()
+            self._thread.join()
 
     def forget(self) -> None:
         """Lose every queue and message, as a restart of moto in a process of its own does."""

@@ -40,7 +40,7 @@ class Bench:
         settings = {"reconnect_delay": 0.1, "reconnect_max_delay": 0.5, "connection_timeout": 5.0, **config}
         driver = AmqpDriver(EntryId("test:amqp"), AmqpConfig(url=self.proxy.url(self.url), **settings))
         driver.start()
-        self._stack.callback(driver.stop)
+        self._stack.callback(driver.stop, DEADLINE)
         return driver
 
     def queue(self, driver: AmqpDriver, name: str = "tasks", **options: Any) -> Queue:
@@ -117,7 +117,7 @@ def goes_on(driver: AmqpDriver, queue: Queue, subscription: Subscription) -> Non
     while time.monotonic() < deadline:
         for delivery in subscription.receive(100, 1.0):
             if (
-                subscription.begin(delivery)
+                subscription.begin([delivery])
                 and settle(subscription, delivery) == [None]
                 and delivery.message.id == "proof"
             ):

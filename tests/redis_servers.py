@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import pytest
 import redis
 
 from tests.support import DEADLINE, eventually
+
+DURABLE = ("appendonly yes", "appendfsync always")  # what it has confirmed is on its disk
+_REPLICATED = (*DURABLE, "repl-diskless-sync-delay 0")  # and a replica is served at once
 
 
 def free_port() -> int:
@@ -63,7 +67,10 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._run()
+
+    def _run(self, *options: str) -> None:
+        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
         eventually(self.answers, f"redis-server answers on port {self.port}")
 
     def client(self, **options: Any) -> redis.Redis:
@@ -80,9 +87,31 @@ class RedisServer:
         with self.client(decode_responses=True) as client:
             return client.execute_command(*command)
 
+    def info(self, section: str) -> dict[str, Any]:
+        with self.client() as client:
+            return dict(client.info(section))
+
     def kill_clients(self) -> None:
         """End every connection but our own."""
         self.ask("CLIENT", "KILL", "SKIPME", "yes")
+
+    def message_ids(self) -> set[str]:
+        """Return the ids of all messages that it holds, whatever their queue and state."""
+        with self.client(decode_responses=True) as client:
+            if client.info("cluster")["cluster_enabled"]:
+                client.readonly()  # a replica answers too
+            keys: list[str] = list(client.keys("*:body"))
+            return {message_id for key in keys for message_id in client.hkeys(key)}
+
+    def message_ids_on_disk(self) -> set[str]:
+        """Return the ids of the messages that a stopped server with `DURABLE` held at its end."""
+        port, self.port = self.port, free_port()  # where no client looks
+        try:
+            self._run("--port", str(self.port), "--cluster-enabled", "no")
+            return self.message_ids()
+        finally:
+            self.stop()
+            self.port = port
 
     def stop(self) -> None:
         """End the process at once, as a crash of the machine's power would not: what was written is with the kernel."""
@@ -91,9 +120,13 @@ class RedisServer:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        self.stop()
-        self.start()
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def forget(self) -> None:
         """Remove what it has stored; it must be stopped."""
@@ -114,42 +147,48 @@ def redis_server(folder: Path, *options: str, **more: Any) -> Iterator[RedisServ
 @contextlib.contextmanager
 def durable_server(folder: Path) -> Iterator[RedisServer]:
     """A server that has on disk what it has confirmed."""
-    with redis_server(folder, "appendonly yes", "appendfsync always") as server:
+    with redis_server(folder, *DURABLE) as server:
         yield server
 
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[list[RedisServer]]:
-    """Three nodes that share the slots."""
+    """Three nodes that share the slots, and a replica of the first, which takes its place within seconds."""
+    options = (*_REPLICATED, "cluster-enabled yes", "cluster-node-timeout 500", "cluster-allow-reads-when-down yes")
     with contextlib.ExitStack() as stack:
         nodes = []
-        for _ in range(3):
+        for _ in range(4):
             port = next(port for port in iter(free_port, None) if port < 55000)  # the bus is 10000 above
-            nodes.append(stack.enter_context(redis_server(folder, "cluster-enabled yes", port=port)))
-        for number, node in enumerate(nodes):
+            nodes.append(stack.enter_context(redis_server(folder, *options, port=port)))
+        for number, node in enumerate(nodes[:3]):
             node.ask("CLUSTER", "ADDSLOTSRANGE", number * 5461, 16383 if number == 2 else number * 5461 + 5460)
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port)
-
-        def agreed(node: RedisServer) -> bool:
-            info = node.ask("CLUSTER", "INFO")
-            text = info if isinstance(info, str) else "\n".join(f"{key}:{value}" for key, value in info.items())
-            return "cluster_state:ok" in text and "cluster_known_nodes:3" in text
-
         for node in nodes:
-            eventually(partial(agreed, node), "the nodes of the cluster agree")
+            eventually(partial(_says, node, "cluster_known_nodes:4"), "the nodes know each other")
+        nodes[3].ask("CLUSTER", "REPLICATE", nodes[0].ask("CLUSTER", "MYID"))
+        for node in nodes:
+            eventually(partial(_says, node, "cluster_state:ok"), "the nodes of the cluster agree")
+        eventually(partial(follows, nodes[3]), "the replica follows")
         yield nodes
+
+
+def _says(node: RedisServer, line: str) -> bool:
+    return line in node.ask("CLUSTER", "INFO")
+
+
+def follows(replica: RedisServer) -> bool:
+    """Return whether it is a replica that hears its master."""
+    return replica.info("replication").get("master_link_status") == "up"
 
 
 @contextlib.contextmanager
 def sentinel_group(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
     """A master, its replica, and one sentinel that takes half a second to see a death."""
     with contextlib.ExitStack() as stack:
-        master = stack.enter_context(redis_server(folder))
-        replica = stack.enter_context(
-            redis_server(folder, f"replicaof 127.0.0.1 {master.port}", "repl-diskless-sync-delay 0")
-        )
+        master = stack.enter_context(redis_server(folder, *_REPLICATED))
+        replica = stack.enter_context(redis_server(folder, f"replicaof 127.0.0.1 {master.port}", *_REPLICATED))
         watch = (
             f"sentinel monitor main 127.0.0.1 {master.port} 1",
             "sentinel down-after-milliseconds main 500",
@@ -157,15 +196,29 @@ def sentinel_group(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Red
         )
         sentinel = stack.enter_context(redis_server(folder, *watch, sentinel=True))
         eventually(lambda: len(sentinel.ask("SENTINEL", "REPLICAS", "main")) == 1, "the sentinel knows the replica")
-        eventually(lambda: "master_link_status:up" in _text(replica), "the replica follows")
+        eventually(partial(follows, replica), "the replica follows")
         yield master, replica, sentinel
 
 
-def _text(server: RedisServer) -> str:
-    with server.client() as client:
-        connection = client.connection_pool.get_connection()
-        try:
-            connection.send_command("INFO", "replication")
-            return str(connection.read_response().decode())
-        finally:
-            client.connection_pool.release(connection)
+def kill_master(master: RedisServer, replica: RedisServer, meanwhile: Callable[[], None]) -> tuple[set[str], set[str]]:
+    """Kill a master with `DURABLE`.
+
+    Args:
+        master: which dies.
+        replica: which is to take its place.
+        meanwhile: what happens on the master alone, for the replica hears nothing more of it. It should not take long.
+
+    Returns:
+        The ids of the messages that are lost with the master, and of those that the replica has although they were
+        done with on the master.
+    """
+    replica.freeze()
+    master.ask("CLIENT", "KILL", "TYPE", "replica")  # else what is on its way would get there
+    meanwhile()
+    master.stop()
+    replica.thaw()
+    eventually(lambda: not follows(replica), "the replica has taken it all")
+    there = replica.message_ids()
+    assert replica.info("replication")["role"] == "slave", "nobody has changed anything there yet"
+    held = master.message_ids_on_disk()
+    return held - there, there - held

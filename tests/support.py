@@ -39,8 +39,8 @@ class FakeSubscription:
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         return []
 
-    def begin(self, delivery: Delivery) -> bool:
-        return True
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        return deliveries
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.settled.extend(settlements)
@@ -50,4 +50,4 @@ class FakeSubscription:
     def cancel(self) -> list[Delivery]:
         return []
 
-    def close(self) -> None: ...
+    def close(self, timeout: float) -> None: ...

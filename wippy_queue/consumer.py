@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,14 +16,15 @@ import attrs
 
 from wippy_queue.access import SecurityContext
 from wippy_queue.delivery import Delivery
-from wippy_queue.driver import Driver
+from wippy_queue.driver import GRACE, Driver
 from wippy_queue.errors import Canceled, StopReport, Timeout, Unavailable, WippyQueueError
-from wippy_queue.events import Event, WorkerDied, WorkerStuck
+from wippy_queue.events import Event, SettleLost, WorkerDied, WorkerStuck
 from wippy_queue.flow.burial import Burial
 from wippy_queue.flow.feeder import RECEIVE_TIMEOUT, Feeder
 from wippy_queue.flow.pool import WorkerPool
 from wippy_queue.flow.prefetch import PrefetchBuffer
 from wippy_queue.flow.settle import Settler
+from wippy_queue.flow.tempo import Tempo
 from wippy_queue.flow.timekeeper import Timekeeper
 from wippy_queue.flow.worker import Worker
 from wippy_queue.handler import Handler, Outcome, WorkerContext
@@ -138,7 +139,10 @@ class _Life:
         self._missing = spec.concurrency  # workers that have no session yet
         self._error: Exception | None = None
         self._cancel = threading.Event()
-        self._buffer = PrefetchBuffer(spec.prefetch, spec.concurrency)
+        self._stopping = False
+        self._lost: set[str] = set()  # message ids; of those whose settle came to nothing while we stopped
+        self._tempo = Tempo(spec.batch, spec.prefetch)
+        self._buffer = PrefetchBuffer(spec.prefetch, self._tempo)
         self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency, spec.options)
         self._settler = Settler(
             consumer=spec.id,
@@ -148,7 +152,7 @@ class _Life:
             subscription=self._subscription,
             burial=burial,
             cancel=self._cancel,
-            emit=emit,
+            emit=self._note,
         )
         died = partial(self._died, f"{spec.id}-feeder")
         self.feeder = Feeder(self._subscription, self._buffer, self._ready_messages, died)
@@ -167,7 +171,7 @@ class _Life:
             auto_ack=spec.auto_ack,
             security=spec.security,
         )
-        worker = Worker(self._handler, context, self._buffer, self._subscription, self._settler, spec.batch)
+        worker = Worker(self._handler, context, self._buffer, self._subscription, self._settler, self._tempo)
         context.part = worker.part
         return worker
 
@@ -214,12 +218,15 @@ class _Life:
         self._emit(WorkerDied(consumer=self._spec.id, thread=thread, error=f"{type(error).__name__}: {error}"))
         self._on_failure(error)
 
-    def _replace(self, worker: Worker, delivery: Delivery) -> None:
-        """The handler outlives its limit and cannot be ended: its message fails, another worker takes its place."""
+    def _replace(self, worker: Worker, hand: Sequence[Delivery]) -> None:
+        """The handler outlives its limit and cannot be ended: its message fails, another worker takes its place.
+
+        Which of several in hand it is stuck in, nobody can tell, so they all fail.
+        """
         spec = self._spec
         error = Timeout(f"{spec.function}: the handler exceeded its time limit and could not be ended")
-        settled_before = not self._settler.settle(delivery, Outcome(error=error))
-        if settled_before and delivery not in worker.hand:
+        settled = [self._settler.settle(delivery, Outcome(error=error)) for delivery in hand]
+        if not any(settled) and worker.hand is not hand:
             return  # it came back at the last moment
         worker.retired = True
         self._stuck.append(worker)
@@ -234,13 +241,13 @@ class _Life:
             self._pool.forget(worker.index)  # nobody takes its place, and a stop need not wait for it
         _log.error(
             "a handler could not be ended; its worker was replaced",
-            extra={"fields": {"consumer": spec.id, "message_id": delivery.message.id, "function": spec.function}},
+            extra={"fields": {"consumer": spec.id, "message_id": hand[0].message.id, "function": spec.function}},
         )
         self._emit(
             WorkerStuck(
                 consumer=spec.id,
                 queue=spec.queue.id,
-                message_id=delivery.message.id,
+                message_id=hand[0].message.id,
                 thread=f"{spec.id}-worker-{worker.index}",
                 stuck=len(self._stuck),
             )
@@ -257,6 +264,11 @@ class _Life:
         except WippyQueueError:
             return 0  # a backend that is away is its driver's business, which comes back by itself
 
+    def _note(self, event: Event) -> None:
+        if self._stopping and isinstance(event, SettleLost):
+            self._lost.add(event.message_id)
+        self._emit(event)
+
     def stop(self, timeout: float) -> StopReport:
         """Stop in an order in which nothing is lost and nothing repeats.
 
@@ -264,6 +276,8 @@ class _Life:
         subscription is still open; what runs past the deadline is cut and goes back too; then the subscription closes.
         """
         deadline = time.monotonic() + timeout
+        self._stopping = True
+        cut: list[Delivery] = []
         try:
             waiting = self._subscription.cancel()
             buffered = self._buffer.close()
@@ -273,15 +287,19 @@ class _Life:
             if self._feeder_thread.is_alive():
                 self._feeder_thread.join(max(0.0, min(deadline - time.monotonic(), _FEEDER_GRACE)))
             handed_back += self._settler.release(self.feeder.left_over + waiting)
-            abandoned: list[Delivery] = []
             if not self._pool.wait(deadline):
-                abandoned = self._cut()
-            canceled = self._settler.canceled
-            finished = [delivery for delivery in running if delivery not in abandoned and delivery not in canceled]
+                cut = self._cut()
         finally:
             self._pool.shutdown()
-            self._subscription.close()
-        return StopReport(_ids(finished), _ids(handed_back + canceled), _ids(abandoned))
+            self._subscription.close(max(GRACE, deadline - time.monotonic()))
+        return self._report(_ids(running), _ids(handed_back + self._settler.canceled), _ids(cut))
+
+    def _report(self, running: Sequence[str], handed_back: Sequence[str], cut: Sequence[str]) -> StopReport:
+        """Return what became of the messages, by id; one that was handled, and whose settle was lost, comes again."""
+        unsettled = sorted(self._lost.difference(handed_back, cut))
+        gone_back = {*handed_back, *cut, *unsettled}
+        finished = tuple(message_id for message_id in running if message_id not in gone_back)
+        return StopReport(finished, tuple(handed_back), (*cut, *unsettled))
 
     def _cut(self) -> list[Delivery]:
         """Past the deadline: what is still running goes back, its late settles are refused, the handlers are killed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery, Settlement
@@ -251,7 +252,7 @@ def revived(message: Message) -> Message:
     headers = {
         key: value for key, value in message.headers.items() if key != ATTEMPTS and not key.startswith(RESERVED_PREFIX)
     }
-    return attrs.evolve(
+    return msgspec.structs.replace(
         message,
         headers=headers or NO_HEADERS,
         timestamp=time.time(),

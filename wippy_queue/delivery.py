@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import attrs
+import msgspec
 
 from wippy_queue.message import Message
 
 Action = Literal["ack", "requeue", "release"]
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """A message that a driver has handed out, with what the driver needs to settle it.
 
     Thread safety: every attribute is read-only but the gate; ``claim`` may be called from any thread and is true for
     one caller only, who then owes the driver a settlement.
     """
 
-    __slots__ = ("_gate", "epoch", "message", "receipt")
-
-    def __init__(self, message: Message, receipt: Any, epoch: int = 0) -> None:
-        self.message = message
-        self.receipt = receipt  # the driver's own
-        self.epoch = epoch  # of the connection or the lease that it came from
-        self._gate = threading.Lock()
+    message: Message
+    receipt: Any  # the driver's own
+    epoch: int = 0  # of the connection or the lease that it came from
+    _gate: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
         """Return whether the caller is the one that may settle."""
         return self._gate.acquire(blocking=False)
+
+    @staticmethod
+    def claim_all(deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Claim each of them; return those that the caller may settle."""
+        return [delivery for delivery in deliveries if delivery._gate.acquire(False)]
 
     @property
     def claimed(self) -> bool:
@@ -38,8 +40,7 @@ class Delivery:
         return self._gate.locked()
 
 
-@attrs.define(eq=False)
-class Settlement:
+class Settlement(msgspec.Struct, eq=False, gc=False):
     """What is to become of a delivery; a driver calls ``finish`` when it has been done, or can no longer be.
 
     ``ack`` removes the message. ``requeue`` puts ``message`` (the delivery's, with its new attempts and headers) at

@@ -7,7 +7,7 @@ A driver is batch-shaped, for settling one message at a time is the bottleneck o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -16,6 +16,8 @@ from wippy_queue.errors import Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
+
+GRACE: Final = 0.5  # seconds that a stop gives a backend for the last words, also when its deadline has come
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +33,7 @@ class Capabilities:
     release_at_head: bool = True
     idempotent_publish: bool = False  # a repeated message id is a no-op
     ordered: bool = True
-    exact_counts: bool = True  # info() tells what is there now, and what is ready can be received
+    exact_counts: bool = True  # info() tells what is there now, wherever; what is ready can be received
     leases: bool = False
 
 
@@ -41,8 +43,11 @@ class Driver(Protocol):
     def start(self) -> None:
         """Get ready; idempotent. Raises Unavailable (retryable) when the backend cannot be reached."""
 
-    def stop(self) -> None:
-        """Let go of everything; idempotent. Publishers that wait get Unavailable."""
+    def stop(self, timeout: float) -> None:
+        """Let go of everything within ``timeout`` seconds; idempotent. Publishers that wait get Unavailable.
+
+        Subscriptions that are still open are closed, all of them in that time.
+        """
 
     def declare(self, queue: Queue) -> None:
         """Create the queue or check that it fits; idempotent. Raises Conflict where it does not fit."""
@@ -84,17 +89,26 @@ class Subscription(Protocol):
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """Wait up to ``timeout`` seconds for messages; one thread at a time. Raises Unavailable when deaf for good."""
 
-    def begin(self, delivery: Delivery) -> bool:
-        """A handler is about to start. False: the lease or the connection is gone, do not run it. Any thread, cheap."""
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Handlers are about to start. Return those that may: of the others the lease or the connection is gone.
+
+        Any thread, cheap.
+        """
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Accept settlements of claimed deliveries for sending; any thread, coalesced, never blocks on the backend."""
 
     def cancel(self) -> list[Delivery]:
-        """No more deliveries: wakes ``receive``; what was on its way comes back, to be released. Idempotent."""
+        """No more deliveries: wakes ``receive``; what was on its way comes back, to be released. Idempotent.
 
-    def close(self) -> None:
-        """Flush what is left to settle; what was never settled goes back to the queue. Idempotent."""
+        Waits a moment at most: what the backend has not brought by then goes back with ``close``.
+        """
+
+    def close(self, timeout: float) -> None:
+        """Flush what is left to settle, for up to ``timeout`` seconds; what was never settled goes back. Idempotent.
+
+        Every settlement has been told when it returns, with an error where the backend had not confirmed it by then.
+        """
 
 
 @attrs.frozen(kw_only=True)

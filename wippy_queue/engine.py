@@ -151,13 +151,14 @@ class Engine:
 
         Args:
             timeout: seconds for the whole stop; None: the setting ``shutdown.timeout``, and without that each service
-                has its own ``stop_timeout``.
+                has its own ``stop_timeout``. Consumers, and then drivers, that are late get half a second more for the
+                last words to their brokers.
 
         Returns:
             The ids of the messages that were finished and handed back.
 
         Raises:
-            ShutdownTimeout: handlers were still running at the deadline; everything is torn down all the same.
+            ShutdownTimeout: messages could not be finished by the deadline; everything is torn down all the same.
             Conflict: the engine was made in another process, before a fork.
         """
         self._check_process()
@@ -174,8 +175,8 @@ class Engine:
             self._wiring.supervisor.close()
         if report.abandoned:
             raise ShutdownTimeout(
-                f"{len(report.abandoned)} of the handlers still ran at the deadline of the stop and were cut;"
-                f" messages: {', '.join(report.abandoned[:10])}{', ...' if len(report.abandoned) > 10 else ''}",
+                f"{len(report.abandoned)} messages were cut at the deadline of the stop, or could not be settled any"
+                f" more: {', '.join(report.abandoned[:10])}{', ...' if len(report.abandoned) > 10 else ''}",
                 report,
             )
         return report
@@ -225,7 +226,7 @@ class Engine:
 
         Raises:
             NotFound: there is no such service.
-            ShutdownTimeout: handlers were still running at the deadline.
+            ShutdownTimeout: messages could not be finished by the deadline.
             Invalid: a handler of that very consumer asks.
         """
         self._check_process()

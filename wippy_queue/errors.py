@@ -160,7 +160,8 @@ class StopReport:
     """What became of the messages that were in the consumers' hands when they were stopped.
 
     Each field holds message ids: ``finished`` were handled and settled during the stop, ``handed_back`` went back to
-    the driver untouched, ``abandoned`` were cut at the deadline; those went back too and will be delivered again.
+    the driver untouched, ``abandoned`` were cut at the deadline, or handled when the driver's backend did not answer
+    any more; those will be delivered again.
     """
 
     finished: tuple[str, ...] = ()
@@ -176,7 +177,7 @@ class StopReport:
 
 
 class ShutdownTimeout(Timeout):
-    """Handlers were still running at the deadline of a stop; everything was torn down all the same."""
+    """Messages could not be finished by the deadline of a stop; everything was torn down all the same."""
 
     def __init__(self, message: str, report: StopReport) -> None:
         super().__init__(message, retryable=False, details={"abandoned": list(report.abandoned)})

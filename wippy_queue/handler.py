@@ -40,8 +40,8 @@ class WorkerContext:
     worker: int  # 0-based
     settle: Callable[[Delivery, Outcome], bool]  # by hand, from inside the handler; False: settled already
     cancel: threading.Event  # set when the consumer stops: what blocks in our modules ends with Canceled
-    # A batch is cut short at the message in that place, counted from 1: those before it are done, those behind it are
-    # for others. Called on the worker's thread, from inside `handle_many`.
+    # The message in that place, counted from 1, takes its time: those before it are done, those behind it are for
+    # others. Called on the worker's thread, from inside `Session.handle`.
     part: Callable[[int], None] = lambda place: None
     auto_ack: bool = False  # settled before the handler starts; by hand is Invalid then
     security: SecurityContext | None = None  # what the handler acts with
@@ -50,11 +50,11 @@ class WorkerContext:
 class Session(Protocol):
     """One worker's handler, with the runtime that it owns for life. All methods but ``kill`` on the worker's thread."""
 
-    def handle(self, delivery: Delivery) -> Outcome:
-        """Run the handler; never raises for what the handler does."""
+    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Run the handler for the first ones, one at least, and return their outcomes; the others were not begun.
 
-    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Run the handler for the first ones and return their outcomes; the others were not begun."""
+        Never raises for what the handler does.
+        """
 
     def kill(self) -> None:
         """End the handler that runs now, from any thread, as soon as it can be ended; harmless when none runs."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-import attrs
+import msgspec
 
 HeaderValue = str | int | float | bool
 Encoding = Literal["json", "msgpack", "binary"]
@@ -23,9 +23,12 @@ RESERVED_PREFIX: Final = "x_"
 NO_HEADERS: Final[Mapping[str, HeaderValue]] = MappingProxyType({})
 
 
-@attrs.frozen(kw_only=True)
-class Message:
-    """What travels from a publisher to a handler. Nothing ever changes one: a retry is a new value with the same id."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What travels from a publisher to a handler. Nothing ever changes one: a retry is a new value with the same id.
+
+    A struct of msgspec: it is made in a fifth of the time that a class of attrs takes, and Python's garbage collector,
+    which looks at every object that it knows, does not look at a million of them that wait in memory.
+    """
 
     id: str
     body: bytes  # encoded once at publish, decoded once in the handler
@@ -38,7 +41,7 @@ class Message:
     expires_at: float | None = None  # Unix seconds
     # Not "" where an id is published again on purpose, as by a replay, for backends that would drop the second one. It
     # does not travel.
-    edition: str = attrs.field(default="", eq=False)
+    edition: str = ""
 
     def all_headers(self) -> dict[str, HeaderValue]:
         """Return the headers as a handler sees them: those published, ``timestamp`` and ``attempts``.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 import attrs
+import msgspec
 
 from wippy_queue.codecs import decode_body, encode_body
 from wippy_queue.delivery import Delivery, Settlement
@@ -112,7 +113,7 @@ class _Mover:
             return errors
         # Whether a queue takes priorities may be up to its options, which only its driver knows.
         return [
-            store(self._target, [attrs.evolve(message, priority=0)])[0]
+            store(self._target, [msgspec.structs.replace(message, priority=0)])[0]
             if error is not None and error.kind is Kind.INVALID and message.priority
             else error
             for message, error in zip(messages, errors, strict=True)
@@ -135,7 +136,7 @@ class _Mover:
         body, encoding = message.body, message.encoding
         if encoding not in ("binary", self._target.queue.encoding):
             body, encoding = encode_body(decode_body(message), self._target.queue.encoding)
-        return attrs.evolve(
+        return msgspec.structs.replace(
             message,
             body=body,
             encoding=encoding,

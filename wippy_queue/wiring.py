@@ -17,7 +17,7 @@ from wippy_queue import entries
 from wippy_queue.access import Actor, SecurityContext, acting
 from wippy_queue.consumer import Consumer, ConsumerSpec
 from wippy_queue.deadletters import DeadLetters
-from wippy_queue.driver import Driver
+from wippy_queue.driver import GRACE, Driver
 from wippy_queue.environment import Environment, Variable
 from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, StopReport
 from wippy_queue.events import Event
@@ -42,7 +42,8 @@ from wippy_queue.supervision import Supervisor
 from wippy_queue.telemetry.bus import EventBus
 from wippy_queue.telemetry.counters import Counters
 
-_BATCH: Final = 16  # messages in one crossing into Lua; more gain little
+_BATCH: Final = 64  # messages in one crossing into Lua; more gain little
+_SHORT: Final = 0.1  # seconds; with a time limit below that a worker takes one message at a time, see `Deadline.start`
 _KILL_GRACE: Final = 1.0  # seconds after its time limit that a handler in Lua has to end; a kill takes milliseconds
 _PUBLISH_TIMEOUT: Final = 10.0  # seconds that a publish in a handler may wait, as in Python
 
@@ -247,14 +248,15 @@ class Wiring:
     def _batch(self, entry: entries.ConsumerEntry, driver: EntryId) -> int:
         """Return how many messages a worker may take at a time.
 
-        A time limit, an ack before the handler, and attempts that must be exact when the process dies need one at a
-        time; where a message can be lost with the process anyway, and Lua is quick, the hop between threads is what
-        costs.
+        An ack before the handler, a very short time limit, and attempts that must be exact when the process dies need
+        one at a time; elsewhere, and where Lua is quick, the hop between threads is what costs.
         """
+        stuck_after = self._stuck_after(entry)
+        capabilities = self.capabilities[driver]
         alone = (
             entry.auto_ack
-            or self._stuck_after(entry) is not None
-            or self.capabilities[driver].durable
+            or (stuck_after is not None and stuck_after < _KILL_GRACE + _SHORT)
+            or (capabilities.durable and capabilities.exact_attempts)
             or not isinstance(self.application.entries.get(entry.func), entries.LuaFunctionEntry)
             or self.application.settings.lua.hook_mode == "off"
         )
@@ -351,7 +353,7 @@ class _DriverService:
     def cancel_start(self) -> None: ...
 
     def stop(self, timeout: float) -> StopReport:
-        self._driver.stop()
+        self._driver.stop(max(GRACE, timeout))
         return StopReport()
 
     def check(self) -> None: ...

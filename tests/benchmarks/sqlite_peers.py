@@ -54,18 +54,18 @@ def ours(folder: Path, count: int, durability: Any) -> Rates:
         while left:
             deliveries = subscription.receive(100, 5)
             for delivery in deliveries:
-                subscription.begin(delivery)
+                subscription.begin([delivery])
                 delivery.claim()
             subscription.settle([Settlement(delivery) for delivery in deliveries])
             left -= len(deliveries)
-        subscription.close()
+        subscription.close(5.0)
 
     rates = {
         "publish": rate(count, publish),
         "publish, 100 a call": rate(count, publish_batches),
         "consume": rate(2 * count, consume),
     }
-    driver.stop()
+    driver.stop(5.0)
     return rates
 
 

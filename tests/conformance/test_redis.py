@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -43,7 +44,7 @@ class TestRedis(DriverConformance):
         life._closing.set()
         life._close_connections()
         for thread in (life._keeper, life._flusher, life._listener, life._dropper):
-            thread.stop()
+            thread.stop(time.monotonic() + self.patience)
 
     def lose_lease(self, driver: Driver, subscription: Subscription) -> None:
         """Let the lease run out on the server, as if the process had been suspended."""

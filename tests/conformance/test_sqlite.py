@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ class TestSqlite(DriverConformance):
         assert isinstance(driver, SqliteDriver)
         opened, driver._open = driver._open, None
         assert opened is not None
-        opened._keeper.stop()
-        opened._dropper.stop()
+        opened._keeper.stop(time.monotonic() + self.patience)
+        opened._dropper.stop(time.monotonic() + self.patience)
         for subscription in opened._subscriptions:
             if subscription._board is not None:
                 subscription._board.close()

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from wippy_queue import Engine, Timeout, Unavailable, WippyQueueError, current_m
 
 SLACK = 3.0  # seconds by which a deadline may be missed on a slow machine
 PATIENCE = 1.0  # seconds that a publisher of the load gives one call
+RESUMES = 10.0  # seconds after a server's return in which a message must have been published and handled
 
 REDIS = {"kind": "queue.driver.redis", "lease": "10s", "connection_timeout": "1s", "reconnect_max_delay": "500ms"}
 AMQP = {
@@ -24,7 +26,7 @@ AMQP = {
     "heartbeat": "1s",
     "default_queue_expiry": "5m",
 }
-SQS = {"kind": "queue.driver.sqs", "config": "aws", "wait_time": "1s", "visibility_timeout": "5s"}
+SQS = {"kind": "queue.driver.sqs", "config": "aws", "wait_time": "1s", "visibility_timeout": "2s"}
 
 
 def driver_entry(name: str, url: str) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def driver_entry(name: str, url: str) -> dict[str, Any]:
 class Application:
     """A queue with a consumer of four workers, and publishers for whom refusals are no reason to stop."""
 
-    def __init__(self, driver: dict[str, Any]) -> None:
+    def __init__(self, driver: dict[str, Any], **queue: Any) -> None:
         aws = {"region": "eu-west-1", "access_key_id": "testing", "secret_access_key": "testing-secret"}
         entries: list[dict[str, Any]] = [
             {**driver, "name": "driver"},
@@ -46,6 +48,7 @@ class Application:
                 "kind": "queue.queue",
                 "driver": "driver",
                 "queue_name": f"faults-{uuid.uuid4().hex[:12]}",
+                **queue,
             },
             {
                 "name": "worker",
@@ -80,6 +83,7 @@ class Application:
 
     def load(self, publishers: int = 2) -> list[threading.Thread]:
         """Begin to publish."""
+        self._stop.clear()
         threads = [threading.Thread(target=self._publish, daemon=True) for _ in range(publishers)]
         for thread in threads:
             thread.start()
@@ -125,21 +129,26 @@ class Application:
             assert time.monotonic() < end, "nothing is handled any more"
             threading.Event().wait(0.01)
 
-    def balance(self, threads: list[threading.Thread], name: str) -> None:
-        """End the load and compare: all that was confirmed is handled; publishers kept their deadlines."""
+    def end(self, threads: list[threading.Thread]) -> None:
+        """End the load; publishers have kept their deadlines, whatever happened."""
         self._stop.set()
         for thread in threads:
             thread.join(PATIENCE + 2 * SLACK)
             assert not thread.is_alive(), "a publisher hangs"
         assert not self._troubles, self._troubles
         assert self.longest < PATIENCE + SLACK
+
+    def balance(self, threads: list[threading.Thread], name: str, gone: AbstractSet[str] = frozenset()) -> None:
+        """End the load and compare: all that was confirmed is handled, but for what the server itself lost."""
+        self.end(threads)
         with suppress(AssertionError):
-            eventually(lambda: self.confirmed <= set(self.handled), "all is handled")
-        lost = self.confirmed - set(self.handled)
+            eventually(lambda: self.confirmed - gone <= set(self.handled), "all is handled")
+        missing = self.confirmed - set(self.handled)
+        lost = missing - gone
         repeated = self.handled.total() - len(self.handled)
         figures = (
-            f"{name}: {len(self.confirmed)} confirmed, {len(lost)} lost, {repeated} repeated,"
-            f" refused {dict(self.refused)}, longest publish {self.longest:.2f} s"
+            f"{name}: {len(self.confirmed)} confirmed, {len(lost)} lost, {len(missing & gone)} lost by the server,"
+            f" {repeated} repeated, refused {dict(self.refused)}, longest publish {self.longest:.2f} s"
         )
         print(figures)
         assert self.confirmed, figures

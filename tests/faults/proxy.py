@@ -11,7 +11,28 @@ import time
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+import attrs
+
 _BLOCK: Final = 65_536  # bytes
+
+
+_Pair = tuple[socket.socket, socket.socket]  # to the client, to the server
+
+
+@attrs.define
+class _Cut:
+    """A reset to come: of a connection whose client sends ``request``, once it has or when ``answer`` comes."""
+
+    request: bytes
+    answer: bytes | None
+    asked: list[_Pair] = attrs.field(factory=list)
+    done: threading.Event = attrs.field(factory=threading.Event)
+
+    def is_due(self, pair: _Pair, data: bytes, *, from_client: bool) -> bool:
+        if from_client and self.request in data:
+            self.asked.append(pair)
+            return self.answer is None
+        return not from_client and self.answer is not None and pair in self.asked and self.answer in data
 
 
 class Proxy:
@@ -24,7 +45,8 @@ class Proxy:
         self._target = (host, port)
         self._tls = tls  # of the side that clients connect to
         self._lock = threading.Lock()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[_Pair] = []
+        self._cut: _Cut | None = None
         self._passing = threading.Event()
         self._passing.set()
         self._refusing = False
@@ -53,6 +75,19 @@ class Proxy:
         for pair in self._take_pairs():
             for end in pair:
                 _reset(end)
+
+    def cut(self, request: bytes, answer: bytes | None = None) -> threading.Event:
+        """Reset, once, a connection whose client sends these bytes: the server gets nothing.
+
+        Args:
+            request: what the client sends.
+            answer: the server gets the request after all, and the client no answer: the reset comes in its place.
+
+        Returns:
+            An event, set when it has happened.
+        """
+        cut = self._cut = _Cut(request, answer)
+        return cut.done
 
     def swallow(self) -> None:
         """A black hole: connections stay open, and nothing comes through any more; new ones get no answer."""
@@ -83,7 +118,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take_pairs(self) -> list[tuple[socket.socket, socket.socket]]:
+    def _take_pairs(self) -> list[_Pair]:
         with self._lock:
             pairs, self._pairs = self._pairs, []
         return pairs
@@ -111,21 +146,36 @@ class Proxy:
         server.settimeout(None)
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pair = (client, server)
         with self._lock:
-            self._pairs.append((client, server))
-        for source, sink in ((client, server), (server, client)):
-            threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+            self._pairs.append(pair)
+        for from_client in (True, False):
+            threading.Thread(target=self._pass, args=(pair, from_client), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass(self, pair: _Pair, from_client: bool) -> None:
+        source, sink = pair if from_client else pair[::-1]
         with contextlib.suppress(OSError):
             while data := source.recv(_BLOCK):
                 self._passing.wait()
                 if self.latency:
                     time.sleep(self.latency)
+                if self._is_cut(pair, data, from_client):
+                    return
                 sink.sendall(data)
-        for end in (source, sink):
+        for end in pair:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _is_cut(self, pair: _Pair, data: bytes, from_client: bool) -> bool:
+        with self._lock:
+            cut = self._cut
+            if cut is None or not cut.is_due(pair, data, from_client=from_client):
+                return False
+            self._cut = None
+        for end in pair:
+            _reset(end)
+        cut.done.set()
+        return True
 
 
 def _reset(end: socket.socket) -> None:

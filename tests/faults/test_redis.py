@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.proxy import Proxy
-from tests.redis_servers import RedisServer, cluster, durable_server, redis_server, sentinel_group
+from tests.redis_servers import RedisServer, durable_server, redis_server, sentinel_group
 from tests.support import DEADLINE, eventually, message
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.redis.driver import RedisDriver
@@ -61,7 +61,7 @@ def make(request: pytest.FixtureRequest) -> Callable[..., RedisDriver]:
     def driver(url: str, **config: Any) -> RedisDriver:
         config = {"lease": 10.0, "connection_timeout": 2.0, "reconnect_max_delay": 0.5, **config}
         made = RedisDriver(EntryId("test:redis"), RedisConfig(url=url, **config))
-        request.addfinalizer(made.stop)
+        request.addfinalizer(lambda: made.stop(DEADLINE))
         made.start()
         return made
 
@@ -89,7 +89,7 @@ class Consumer:
         try:
             while not self.subscription._cancelled:
                 for delivery in self.subscription.receive(10, 5.0):
-                    if self.subscription.begin(delivery):
+                    if self.subscription.begin([delivery]):
                         self.seen[delivery.message.id] += 1
                         delivery.claim()
                         self.subscription.settle([Settlement(delivery, done=self._done)])
@@ -171,9 +171,10 @@ def test_a_paused_server_gives_a_timeout_within_the_deadline(
     driver = make(server.url)
     queue = declared(driver)
     publish(driver, queue, "before")
-    server.ask("CLIENT", "PAUSE", 3000, "ALL")
+    server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
     with pytest.raises(Timeout):
-        assert seconds(lambda: publish(driver, queue, "a", timeout=1.0)) < 1.0 + SLACK
+        assert seconds(lambda: publish(driver, queue, "a", timeout=0.3)) < 0.3 + SLACK
+    server.ask("CLIENT", "UNPAUSE")
     publish(driver, queue, "a")
     assert [one.id for one in driver.peek(queue, 10)] == ["before", "a"]
 
@@ -198,7 +199,7 @@ def test_a_queue_that_was_deleted_is_made_again_under_its_consumer(
     server: RedisServer, make: Callable[..., RedisDriver]
 ) -> None:
     """And who held something of it is told."""
-    driver = make(server.url)
+    driver = make(server.url, lease=1.0)
     queue = declared(driver)
     publish(driver, queue, "held")
     subscription = driver.subscribe(queue, 1)
@@ -211,21 +212,6 @@ def test_a_queue_that_was_deleted_is_made_again_under_its_consumer(
     assert driver.wait_idle(queue, DEADLINE)
 
 
-def test_a_stop_during_a_pause_ends_in_time(server: RedisServer, make: Callable[..., RedisDriver]) -> None:
-    driver = make(server.url, connection_timeout=1.0)
-    queue = declared(driver)
-    publish(driver, queue, "held")
-    subscription = driver.subscribe(queue, 1)
-    held = received(subscription)
-    server.ask("CLIENT", "PAUSE", 20_000, "ALL")
-    try:
-        held.claim()
-        subscription.settle([Settlement(held)])
-        assert seconds(driver.stop) < 3 * SLACK
-    finally:
-        server.restart()
-
-
 def test_a_restart_within_the_lease_costs_nothing(own: RedisServer, make: Callable[..., RedisDriver]) -> None:
     """Who holds what is in the data: a handler that ran meanwhile may still ack, and others still wait."""
     driver = make(own.url)
@@ -233,11 +219,11 @@ def test_a_restart_within_the_lease_costs_nothing(own: RedisServer, make: Callab
     publish(driver, queue, "held", "waiting")
     subscription = driver.subscribe(queue, 1)
     held = received(subscription)
-    assert subscription.begin(held)
+    assert subscription.begin([held])
     own.stop()
     own.start()
     assert settled(subscription, held) is None
-    subscription.close()
+    subscription.close(DEADLINE)
     consumer = Consumer(driver, queue)
     consumer.waits_for("waiting")
     publish(driver, queue, "new")
@@ -275,26 +261,10 @@ def test_while_the_server_is_away_everything_ends_in_time(own: RedisServer, make
     assert caught.value.retryable
     assert caught.value.details["accepted"] == []
     assert seconds(lambda: subscription.receive(1, 0.3)) < 0.3 + SLACK
-    assert seconds(subscription.close) < SLACK
-    assert seconds(driver.stop) < 2 * SLACK
+    assert seconds(lambda: subscription.close(0.5)) < SLACK
+    assert seconds(lambda: driver.stop(0.5)) < 0.5 + SLACK
     with pytest.raises(Unavailable, match="cannot be reached"):
         driver.start()
-
-
-def test_a_consumer_goes_on_when_the_server_returns_after_a_while(
-    own: RedisServer, make: Callable[..., RedisDriver]
-) -> None:
-    driver = make(own.url)
-    queue = declared(driver)
-    consumer = Consumer(driver, queue)
-    publish(driver, queue, "before")
-    consumer.waits_for("before")
-    own.stop()
-    with pytest.raises((Unavailable, Timeout)):
-        publish(driver, queue, "meanwhile", timeout=1.5)
-    own.start()
-    publish(driver, queue, "after")
-    consumer.waits_for("after")
 
 
 def test_a_full_memory_refuses_publishes_and_nothing_else(
@@ -309,7 +279,7 @@ def test_a_full_memory_refuses_publishes_and_nothing_else(
         with pytest.raises(Unavailable, match="raise `maxmemory`"):
             publish(driver, queue, "c", timeout=5.0)
         first = received(subscription)
-        assert subscription.begin(first)
+        assert subscription.begin([first])
         assert settled(subscription, first) is None
     finally:
         server.ask("CONFIG", "SET", "maxmemory", 0)
@@ -357,81 +327,25 @@ def test_a_failover_is_followed(tmp_path: Path, make: Callable[..., RedisDriver]
         publish(driver, queue, "after")
         consumer.waits_for("after")
         assert replica.ask("EXISTS", "wq:{tasks}:seq") == 1
-        driver.stop()
+        driver.stop(DEADLINE)
 
 
-def test_a_cluster_spreads_queues_over_its_nodes(tmp_path: Path, make: Callable[..., RedisDriver]) -> None:
-    with cluster(tmp_path) as nodes:
-        driver = make(nodes[0].url, cluster=True)
-        queues = [declared(driver, f"tasks-{number}") for number in range(8)]
-        consumers = [Consumer(driver, queue) for queue in queues]
-        for queue in queues:
-            publish(driver, queue, "a", "b")
-        for consumer in consumers:
-            consumer.waits_for("a", "b")
-        publish(driver, queues[0], "late")  # all of them sleep by now
-        consumers[0].waits_for("late")
-        for queue in queues:
-            assert driver.wait_idle(queue, DEADLINE)
-        assert all(node.ask("DBSIZE") for node in nodes)
-        for node in nodes:
-            node.kill_clients()
-        publish(driver, queues[1], "after")
-        consumers[1].waits_for("after")
-        driver.stop()
-
-
-def test_a_black_hole_is_seen_and_left(server: RedisServer, proxy: Proxy, make: Callable[..., RedisDriver]) -> None:
-    """Packets vanish, and no connection ends: only the missing answers tell."""
-    driver = make(proxy.url(server.url), connection_timeout=1.0)
-    queue = declared(driver)
-    consumer = Consumer(driver, queue)
-    publish(driver, queue, "before")
-    consumer.waits_for("before")
-    proxy.swallow()
-    with pytest.raises((Timeout, Unavailable)):
-        assert seconds(lambda: publish(driver, queue, "lost", timeout=1.5)) < 1.5 + SLACK
-    proxy.restore()
-    publish(driver, queue, "after")
-    consumer.waits_for("after")
-
-
-def test_a_stop_in_a_black_hole_ends_in_time(
-    server: RedisServer, proxy: Proxy, make: Callable[..., RedisDriver]
+def test_a_cluster_spreads_queues_over_its_nodes(
+    redis_cluster: list[RedisServer], make: Callable[..., RedisDriver]
 ) -> None:
-    driver = make(proxy.url(server.url), connection_timeout=1.0)
-    queue = declared(driver)
-    publish(driver, queue, "a")
-    subscription = driver.subscribe(queue, 5)
-    held = received(subscription)
-    proxy.swallow()
-    held.claim()
-    results: list[Exception | None] = []
-    subscription.settle([Settlement(held, done=results.append)])
-    assert seconds(driver.stop) < 3 * SLACK
-    assert len(results) == 1
-    assert isinstance(results[0], Exception)
-
-
-def test_a_hundred_queues_need_no_more_connections_than_one(
-    server: RedisServer, make: Callable[..., RedisDriver]
-) -> None:
-    driver = make(server.url)
-    consumers = [Consumer(driver, declared(driver, f"tasks-{number}")) for number in range(100)]
-    for number, consumer in enumerate(consumers):
-        publish(driver, consumer.subscription.queue.queue, f"m-{number}")
-    for number, consumer in enumerate(consumers):
-        consumer.waits_for(f"m-{number}")
-    with server.client() as client:
-        others = [one for one in client.client_list() if one["cmd"] != "client|list"]
-    assert len(others) <= 4
-
-
-def test_idle_consumers_use_no_processor_time(server: RedisServer, make: Callable[..., RedisDriver]) -> None:
-    driver = make(server.url)
-    consumers = [Consumer(driver, declared(driver, f"tasks-{number}")) for number in range(50)]
-    publish(driver, consumers[0].subscription.queue.queue, "a")
-    consumers[0].waits_for("a")
-    used = time.process_time()
-    threading.Event().wait(1.0)
-    assert time.process_time() - used < 0.1
+    driver = make(redis_cluster[0].url, cluster=True)
+    queues = [declared(driver, f"tasks-{number}") for number in range(8)]
+    consumers = [Consumer(driver, queue) for queue in queues]
+    for queue in queues:
+        publish(driver, queue, "a", "b")
+    for consumer in consumers:
+        consumer.waits_for("a", "b")
+    publish(driver, queues[0], "late")  # all of them sleep by now
+    consumers[0].waits_for("late")
+    for queue in queues:
+        assert driver.wait_idle(queue, DEADLINE)
+    assert all(node.ask("DBSIZE") for node in redis_cluster)
+    for node in redis_cluster:
+        node.kill_clients()
+    publish(driver, queues[1], "after")
+    consumers[1].waits_for("after")

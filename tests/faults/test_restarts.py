@@ -8,12 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.faults.application import Application, driver_entry
+from tests.faults.application import RESUMES, Application, driver_entry
 from tests.moto_sqs import MotoSqs
 from tests.redis_servers import durable_server
 from tests.support import eventually
-
-RESUMES = 10.0  # seconds after the server's return in which a message must have been published and handled
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.faults.application import SQS
+from tests.faults.conftest import Start
+from tests.faults.proxy import Proxy
 from tests.moto_sqs import MotoSqs, sqs_config
 from tests.support import DEADLINE, eventually
 from wippy_queue import Engine, Timeout, Unavailable
@@ -35,7 +38,7 @@ class Application:
         self.engine = Engine.from_entries(
             [
                 {"name": "aws", "kind": "config.aws", **aws},
-                {"name": "sqs", "kind": "queue.driver.sqs", "config": "aws", "endpoint": server.url, "wait_time": 1},
+                {"name": "sqs", "kind": "queue.driver.sqs", "config": "aws", "endpoint": server.url, "wait_time": 0},
                 {"name": "tasks", "kind": "queue.queue", "driver": "sqs", "queue_name": f"faults-{id(self)}"},
                 {
                     "name": "worker",
@@ -74,6 +77,24 @@ def within(seconds: float, call: Callable[[], object]) -> None:
     since = time.monotonic()
     call()
     assert time.monotonic() - since < seconds
+
+
+def test_connections_that_end_in_the_middle_of_a_request_lose_nothing(server: MotoSqs, start: Start) -> None:
+    """Before SQS has got it, and when it has done it: then only its answer is lost."""
+    with Proxy.to(server.url, 80) as proxy:
+        application = start({**SQS, "endpoint": proxy.url(server.url), "visibility_timeout": "1s"})
+        load = application.load()
+        for action, answer in (
+            ("ReceiveMessage", b"ReceiptHandle"),
+            ("SendMessageBatch", b"MD5OfMessageBody"),
+            ("DeleteMessageBatch", b"Successful"),
+        ):
+            for instead_of in (None, answer):
+                cut = proxy.cut(f"AmazonSQS.{action}".encode(), instead_of)
+                assert cut.wait(DEADLINE), f"no {action} came"
+        application.goes_on()
+        application.balance(load, "sqs, cut requests")
+        application.stop()
 
 
 def test_consumption_resumes_when_the_endpoint_is_back(server: MotoSqs, application: Application) -> None:
@@ -128,6 +149,7 @@ def test_a_deleted_queue_is_made_again_under_its_consumer(server: MotoSqs, appli
 
 def test_a_publisher_keeps_its_deadline_when_nobody_answers(server: MotoSqs) -> None:
     application = Application(server)
+    application.engine.join("app:tasks", timeout=DEADLINE)
     server.stop()
     hole = black_hole(server)
     with pytest.raises(Timeout, match="SQS has not answered; it may have it all the same"):

@@ -26,15 +26,16 @@ WINDOW = CONCURRENCY + PREFETCH
 
 
 def entries(driver: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the application; `driver` is all that differs between backends."""
+    """Return the application; `driver` is all that differs between backends. Its meta says what its queues are like."""
+    prefix, options = driver["meta"]["prefix"], driver["meta"].get("options", {})
+    queue = {"kind": "queue.queue", "driver": "driver", "options": options}
     return [
         {**driver, "name": "driver"},
-        {"name": "dead", "kind": "queue.queue", "driver": "driver", "queue_name": f"{driver['meta']['prefix']}dead"},
+        {**queue, "name": "dead", "queue_name": f"{prefix}dead"},
         {
+            **queue,
             "name": "tasks",
-            "kind": "queue.queue",
-            "driver": "driver",
-            "queue_name": f"{driver['meta']['prefix']}tasks",
+            "queue_name": f"{prefix}tasks",
             "retry": {"initial_delay": "5ms", "max_delay": "50ms"},
             "dead_letter": {"queue": "dead", "max_attempts": MAX_ATTEMPTS},
         },

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from tests.ledger.child import MAX_ATTEMPTS, WINDOW, entries
+from tests.support import eventually
 from wippy_queue import Engine
 
 CHILD = Path(__file__).with_name("child.py")
@@ -55,7 +56,7 @@ class Run:
         self.chance = random.Random(seed)
         self.faults: collections.Counter[str] = collections.Counter()
         self.allowed = 0  # how many messages may have been handled twice
-        self.doomed: set[str] = set()  # confirmed by a server that has lost its data since: they may be gone
+        self.doomed: set[str] = set()  # what the server had, and has lost by itself
         self.children: list[subprocess.Popen[str]] = []
 
     def spawn(
@@ -133,9 +134,10 @@ class Run:
         self.allowed += WINDOW
         self.faults["disk full"] += 1
 
-    def note_doomed(self) -> None:
-        """A server that is away loses what it has confirmed: that is its own loss, and counted apart."""
-        self.doomed |= self.confirmed()
+    def more(self, count: int = 1) -> None:
+        """Wait until so many more messages have been confirmed."""
+        wanted = len(self.confirmed()) + count
+        eventually(lambda: len(self.confirmed()) >= wanted, "publishers go on")
 
     def confirmed(self) -> set[str]:
         """Return the ids of what was confirmed so far."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.ledger.child import WINDOW
 from tests.ledger.ledger import PATIENCE, Account, Run
 from tests.ledger.test_ledger import disturb, seed
-from tests.rabbit_server import RabbitServer, start_server
+from tests.rabbit_server import RabbitServer
 
 _QUIET = 2.0  # seconds without a handler that starts, after which nothing is left: longer than any delay and reconnect
 
@@ -21,13 +22,13 @@ _QUIET = 2.0  # seconds without a handler that starts, after which nothing is le
 class AmqpRun(Run):
     """Faults of connections beside those of processes."""
 
-    def __init__(self, folder: Path, server: RabbitServer) -> None:
+    def __init__(self, folder: Path, server: RabbitServer, queue_type: str = "classic") -> None:
         driver: dict[str, Any] = {
             "kind": "queue.driver.amqp",
             "url": server.url,
             "reconnect_delay": "50ms",
             "reconnect_max_delay": "500ms",
-            "meta": {"prefix": f"ledger-{uuid.uuid4().hex[:8]}-"},
+            "meta": {"prefix": f"ledger-{uuid.uuid4().hex[:8]}-", "options": {"queue_type": queue_type}},
         }
         super().__init__(folder, driver, seed())
         self.server = server
@@ -37,6 +38,11 @@ class AmqpRun(Run):
         self.server.close_connections()
         self.allowed += 2 * WINDOW
         self.faults["close_all_connections"] += 1
+
+    def close_channels(self) -> None:
+        self.server.close_channels()
+        self.allowed += 2 * WINDOW
+        self.faults["closed channels"] += 1
 
     def restart(self) -> None:
         """A broker that is away for a moment while everybody works."""
@@ -61,33 +67,48 @@ class AmqpRun(Run):
         return super().settle()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    server = start_server(tmp_path_factory.mktemp("rabbit"))
-    yield server
-    server.stop()
+Start = Callable[..., AmqpRun]
 
 
 @pytest.fixture
-def run(tmp_path: Path, server: RabbitServer) -> Iterator[AmqpRun]:
-    run = AmqpRun(tmp_path, server)
-    yield run
-    for child in run.children:
-        child.kill()
+def start(tmp_path: Path, own_rabbit: RabbitServer) -> Iterator[Start]:
+    """Begin a run, whose processes end with the test."""
+    with ExitStack() as stack:
+
+        def end(run: AmqpRun) -> None:
+            for child in run.children:
+                child.kill()
+
+        def start(queue_type: str = "classic") -> AmqpRun:
+            run = AmqpRun(tmp_path, own_rabbit, queue_type)
+            stack.callback(end, run)
+            return run
+
+        yield start
 
 
-def test_amqp_loses_nothing(run: AmqpRun) -> None:
-    faults = {run.kill: 3, run.stop: 3, run.stop_during_start: 1, run.close_connections: 3, run.restart: 1}
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_amqp_loses_nothing(start: Start, queue_type: str) -> None:
+    run = start(queue_type)
+    faults = {
+        run.kill: 3,
+        run.stop: 3,
+        run.stop_during_start: 1,
+        run.close_connections: 3,
+        run.close_channels: 1,
+        run.restart: 1,
+    }
     for fault in faults:  # each of them once, then some by chance
         while len(run.children) < 2:
             run.spawn()
         run.let_work()
         fault()
-    disturb(run, faults, lambda: run.faults.total() >= 6)
+    disturb(run, faults, lambda: run.faults.total() >= 7)
     run.check(run.settle(), exact_attempts=False)
 
 
-def test_graceful_stops_alone_repeat_nothing_on_amqp(run: AmqpRun) -> None:
+def test_graceful_stops_alone_repeat_nothing_on_amqp(start: Start) -> None:
+    run = start()
     disturb(run, {run.stop: 3, run.stop_during_start: 1}, lambda: run.faults.total() >= 6)
     account = run.settle()
     run.check(account, exact_attempts=True)

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import attrs
 import pytest
 
 from tests.support import DEADLINE, eventually, message, queue
 from wippy_queue.consumer import Consumer, ConsumerSpec
-from wippy_queue.delivery import Delivery
-from wippy_queue.driver import Subscription
+from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import GRACE, Subscription
 from wippy_queue.drivers.memory import MemoryDriver
+from wippy_queue.drivers.memory.queue import Subscription as MemorySubscription
 from wippy_queue.errors import Invalid, StopReport, Unavailable, WippyQueueError
 from wippy_queue.events import Event, WorkerStuck
 from wippy_queue.flow.burial import Burial, Route
@@ -73,7 +73,7 @@ def setup() -> Iterator[Setup]:
     yield made
     for consumer in made.consumers:
         consumer.stop(0.0)
-    made.driver.stop()
+    made.driver.stop(DEADLINE)
 
 
 class Gate:
@@ -202,6 +202,41 @@ def test_a_handler_past_the_deadline_is_abandoned_its_message_goes_back_and_its_
     assert seen == [0]
 
 
+def test_what_was_handled_and_could_not_be_settled_is_reported_as_abandoned(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver keeps every settlement until the close, and then its backend does not answer."""
+    kept: list[Settlement] = []
+    gate = Gate()
+    close = MemorySubscription.close
+
+    def close_late(subscription: MemorySubscription, timeout: float) -> None:
+        for settlement in kept:
+            settlement.finish(Unavailable("no answer"))
+        close(subscription, timeout)
+
+    monkeypatch.setattr(MemorySubscription, "settle", lambda _, settlements: kept.extend(settlements))
+    monkeypatch.setattr(MemorySubscription, "close", close_late)
+    setup.publish(4)
+    consumer = setup.start(gate, prefetch=2)
+    gate.await_begun(1)
+    eventually(lambda: setup.driver.info(TASKS).in_flight == 3, "buffer full")
+    threading.Timer(0.05, gate.go_on.set).start()
+    assert consumer.stop(DEADLINE) == StopReport(handed_back=("m-1", "m-2"), abandoned=("m-0",))
+    assert setup.waiting() == ["m-0", "m-1", "m-2", "m-3"]
+
+
+@pytest.mark.parametrize(("timeout", "least", "most"), [(0.0, GRACE, GRACE), (5.0, 4.0, 5.0)])
+def test_the_last_settles_have_what_is_left_of_the_deadline_and_a_grace_at_least(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, timeout: float, least: float, most: float
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(MemorySubscription, "close", lambda _, timeout: given.append(timeout))
+    setup.start(lambda _: None).stop(timeout)
+    [left] = given
+    assert least <= left <= most
+
+
 def test_what_went_back_at_a_stop_is_no_attempt(setup: Setup) -> None:
     gate = Gate()
     setup.publish(3)
@@ -219,12 +254,9 @@ class CancelledHandler:
         outer = context
 
         class Waiting:
-            def handle(self, delivery: Delivery) -> Outcome:
+            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
                 assert outer.cancel.wait(DEADLINE)
-                return Outcome(error=WippyQueueError("interrupted"), canceled=True)
-
-            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-                return [self.handle(deliveries[0])]
+                return [Outcome(error=WippyQueueError("interrupted"), canceled=True)]
 
             def kill(self) -> None: ...
 
@@ -261,11 +293,8 @@ class Breaking:
 
     def open(self, context: WorkerContext) -> Session:
         class Session:
-            def handle(self, delivery: Delivery) -> Outcome:
+            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
                 raise AssertionError("a bug")
-
-            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-                return [self.handle(deliveries[0])]
 
             def kill(self) -> None: ...
 
@@ -419,10 +448,7 @@ class Batching:
         outer = self
 
         class Batch:
-            def handle(self, delivery: Delivery) -> Outcome:
-                return self.handle_many([delivery])[0]
-
-            def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
                 outcomes: list[Outcome] = []
                 with outer.lock:
                     fate = [outer.chance.random() for _ in deliveries]
@@ -471,6 +497,6 @@ def test_batches_that_are_parted_and_stopped_at_random_lose_nothing_and_repeat_n
 
 
 def test_a_delivery_is_frozen_but_for_its_gate() -> None:
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         message().id = "other"  # type: ignore[misc]
     assert ACK.ok

@@ -83,7 +83,7 @@ def test_everything_about_a_message_stays_the_same() -> None:
     original = message("m-1", headers={"color": "red"}, attempts=3, priority=7, expires_at=9e9, timestamp=1e9)
     queues.fill(original, message("m-2"))
     assert queues.move() == MoveReport(moved=2, left=0)
-    assert queues.moved()[0] == original
+    assert msgspec.structs.replace(queues.moved()[0], edition="") == original
     assert queues.left() == []
 
 
@@ -216,7 +216,7 @@ def test_one_that_could_not_be_removed_is_told_of() -> None:
 
         def lose(settlements: Sequence[Any]) -> None:
             if any(one.action == "ack" for one in settlements):
-                subscription.close()  # a lost connection: everything goes back
+                subscription.close(5.0)  # a lost connection: everything goes back
             settle(settlements)
 
         subscription.settle = lose  # type: ignore[method-assign]

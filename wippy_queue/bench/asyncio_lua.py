@@ -44,7 +44,7 @@ os.loop = {{
 }}
 local _, code = arguments[2](1, '{_ORIGINAL}') -- its function that fetches files
 local parts = pack(load(code, '=[wippy]', 'b')(unpack(arguments, 1, arguments.n)))
-local handle, DONE = parts[5], {{}} -- of what it returns, that runs one message
+local handle_one, DONE = parts[6], {{}} -- of what it returns, that runs one message
 
 local function tell(code, ...)
   if code ~= nil then yield('{OUTCOME}', at, code, ...) end
@@ -54,7 +54,7 @@ local function work(count, ...)
   local items = {{ ... }}
   at, last = 1, count
   while at <= last do
-    tell(handle(items[2 * at - 1], items[2 * at]))
+    tell(handle_one(items[2 * at - 1], items[2 * at]))
     at = at + 1
   end
   return work(yield(DONE))

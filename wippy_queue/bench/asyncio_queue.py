@@ -11,6 +11,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.memory import MemoryQueueOptions
@@ -21,26 +22,20 @@ from wippy_queue.queues import Queue, QueueInfo
 _LANES = 10  # priorities 0..9
 
 
-class LoopDelivery(Delivery):
-    """A delivery whose gate only one thread ever looks at."""
+class LoopDelivery(Delivery, eq=False, gc=False):
+    """A delivery whose gate only one thread ever looks at, so it is no lock."""
 
-    __slots__ = ("_settled",)
-
-    def __init__(self, message: Message, receipt: int) -> None:  # not the lock of the other kind
-        self.message = message
-        self.receipt = receipt
-        self.epoch = 0
-        self._settled = False
+    _gate: Any = None
 
     def claim(self) -> bool:
-        if self._settled:
+        if self._gate:
             return False
-        self._settled = True
+        self._gate = True
         return True
 
     @property
     def claimed(self) -> bool:
-        return self._settled
+        return self._gate is not None
 
 
 class LoopQueue:
@@ -105,13 +100,15 @@ class LoopQueue:
         taken: list[Delivery] = []
         while len(taken) < limit and self._ready:
             priority = next(p for p in range(_LANES - 1, -1, -1) if self._lanes[p] or self._returned[p])
-            returned, lane = self._returned[priority], self._lanes[priority]
-            self._ready -= 1
+            returned, lane, order = self._returned[priority], self._lanes[priority], self._order
             if returned:
                 receipt, message = heapq.heappop(returned)
                 taken.append(self._delivery(message, receipt))
+                self._ready -= 1
                 continue
-            taken.append(self._delivery(lane.popleft(), next(self._order)))
+            several = min(limit - len(taken), len(lane))
+            taken += [self._delivery(lane.popleft(), next(order)) for _ in range(several)]
+            self._ready -= several
         self.unsettled.update((delivery.receipt, delivery) for delivery in taken)
         return taken
 

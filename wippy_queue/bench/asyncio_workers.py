@@ -22,7 +22,7 @@ from wippy_queue.lua.host import Host, Source
 from wippy_queue.lua.runtime import UNDECODABLE, Failure
 from wippy_queue.message import Message
 
-BATCH: Final = 16  # messages that go into Lua in one crossing, while handlers are fast
+BATCH: Final = 64  # messages that go into Lua in one crossing, while handlers are fast
 _TURN: Final = 0.001  # seconds of the loop's time that a batch is to take at most
 _FAST: Final = 100e-6  # seconds that a handler in a thread takes at most to count as fast
 _PATIENCE: Final = 0.002  # seconds after which other workers may have what a thread has not begun
@@ -196,7 +196,7 @@ class ThreadWorker(Worker):
         while self._rest:
             chunk = self._chunk = self._take_rest()
             self._told = 0
-            outcomes = self._session.handle_many(chunk) if chunk else ()
+            outcomes = self._session.handle(chunk) if chunk else ()
             self._rest.extendleft(reversed(chunk[len(outcomes) :]))
             self._done.extend(list(zip(chunk, outcomes, strict=False))[self._told :])
         return time.perf_counter() - begun
@@ -209,7 +209,7 @@ class ThreadWorker(Worker):
         return taken
 
     def _part(self, place: int) -> None:
-        """In the thread, from inside `handle_many`: what comes after the message in that place may go elsewhere."""
+        """In the thread, from inside `handle`: what comes after the message in that place may go elsewhere."""
         done, tail = self._chunk[: place - 1], self._chunk[place:]
         self._done.extend((delivery, ACK) for delivery in done)
         self._told = len(done)

@@ -61,7 +61,7 @@ def _stop(engine: Engine, timeout: float | None) -> None:
         report = engine.stop(timeout)
     except ShutdownTimeout as error:
         _log.error(
-            "stopped, but handlers had to be cut; their messages will come again",
+            "stopped, but not all that was in hand could be finished; those messages will come again",
             extra={"fields": {"abandoned": list(error.report.abandoned)}},
         )
         sys.exit(Exit.FAILED)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
+import msgspec
 
 from wippy_queue.driver import Driver
 from wippy_queue.errors import NotFound
@@ -131,4 +132,4 @@ def _tombstone(queue: Queue, message: Message, reason: str, error: str, function
     if function is not None:
         headers[DEAD_LETTER_FUNCTION] = str(function)
     edition = uuid.uuid4().hex  # it may have been here before, and been replayed
-    return attrs.evolve(message, headers=headers, attempts=0, delay=0.0, expires_at=None, edition=edition)
+    return msgspec.structs.replace(message, headers=headers, attempts=0, delay=0.0, expires_at=None, edition=edition)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from wippy_queue.delivery import Delivery
+from wippy_queue.flow.tempo import Tempo
 
 _GATHER: Final = 0.005  # seconds
 
@@ -20,15 +21,21 @@ class Holder(Protocol):
 class PrefetchBuffer(queue.Queue[Delivery]):
     """A ``queue.Queue`` of ``prefetch`` deliveries that can be closed, and gives back what it holds then.
 
-    Thread safety: ``wait_room`` and ``put_many`` for the one feeder; ``take`` for any worker; ``close`` for anyone.
+    Args:
+        prefetch: how many it holds.
+        tempo: how fast the handler is.
+
+    Thread safety: ``wait_room`` and ``put_many`` for the one feeder; ``close`` for anyone; the rest for any worker.
     """
 
-    def __init__(self, prefetch: int, takers: int = 1) -> None:
+    def __init__(self, prefetch: int, tempo: Tempo) -> None:
         super().__init__(prefetch)
+        self._tempo = tempo
         self._closed = False
-        self._takers = takers
-        self._idle = 0  # how many of them wait
         self._full = False  # the feeder waits for the first room
+        self._busy = 0  # workers that will soon take again
+        self._idle = 0  # workers that wait, and nobody has woken them
+        self._coming = 0  # of the busy ones: were woken, and have not taken yet
 
     def wait_room(self) -> int:
         """Wait until there is room and return how much; 0 once the buffer is closed.
@@ -53,30 +60,31 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if self._closed:
                 return False
             self.queue.extend(deliveries)
-            self.not_empty.notify(len(deliveries))
+            self._wake()
             return True
 
-    def take(self, holder: Holder, most: int = 1) -> Sequence[Delivery]:
-        """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed.
-
-        Args:
-            holder: the worker.
-            most: how many it can use; it gets its share of what is there at most, so that no other one idles.
-        """
+    def take(self, holder: Holder) -> Sequence[Delivery]:
+        """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed."""
         with self.not_empty:
-            self._idle += 1
             while not self._closed and not self._qsize():
+                self._busy -= 1
+                self._idle += 1
                 self.not_empty.wait()
-            self._idle -= 1
+                self._coming -= 1
             if self._closed:
                 return ()
-            if most > 1:
-                most = min(most, -(-self._qsize() // max(self._takers, self._idle + 1)))
+            tempo, size = self._tempo, self._qsize()
+            most = 1
+            if tempo.most > 1:  # its share at most, so that no other one idles who is worth waking
+                most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + self._idle))))
+            popleft = self.queue.popleft
             # Under the lock: a stop finds them here or there.
-            holder.hand = hand = [self._get() for _ in range(most)]
-            if (self._full and most == 1) or 2 * self._qsize() <= self.maxsize:
+            holder.hand = hand = [popleft() for _ in range(most)]
+            if (self._full and most == 1) or 2 * (size - most) <= self.maxsize:
                 self._full = False
                 self.not_full.notify()
+            if size > most:
+                self._wake()
             return hand
 
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:
@@ -85,8 +93,19 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if self._closed:
                 return False
             self.queue.extendleft(reversed(deliveries))
-            self.not_empty.notify(len(deliveries))
+            self._wake()
             return True
+
+    def enter(self) -> None:
+        """A worker begins to take."""
+        with self.mutex:
+            self._busy += 1
+
+    def leave(self) -> None:
+        """The worker's handler takes its time: until it enters again, somebody else has to look after what is here."""
+        with self.mutex:
+            self._busy -= 1
+            self._wake()
 
     def close(self) -> list[Delivery]:
         """Let everybody go who waits, and return what nobody has taken, in order. Idempotent."""
@@ -97,3 +116,15 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self.not_empty.notify_all()
             self.not_full.notify_all()
             return left
+
+    def _wake(self) -> None:
+        """Wake the workers that there is use for: one for each delivery, but few while they are fast."""
+        wanted = self._qsize() - self._coming
+        if self._tempo.fast:
+            wanted = min(wanted, self._tempo.awake - self._busy)
+        wanted = min(wanted, self._idle)
+        if wanted > 0:
+            self._idle -= wanted
+            self._busy += wanted
+            self._coming += wanted
+            self.not_empty.notify(wanted)

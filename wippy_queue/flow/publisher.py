@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import random
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,9 +27,7 @@ from wippy_queue.suggest import did_you_mean
 # where what is cut short may have been stored all the same.
 _LOCAL_SLICE: Final = 0.05
 _REMOTE_SLICE: Final = 1.0
-# RFC 9562: the version, 4, in bits 76 to 79, and the variant, binary 10, in bits 62 and 63.
-_UUID_MASK: Final = ~(0xF << 76 | 0x3 << 62)
-_UUID_4: Final = 4 << 76 | 2 << 62
+_TAIL: Final = (1 << 48) - 1
 _OPTION_PREFIX: Final = "wippy."
 
 
@@ -46,6 +44,28 @@ class PublishOptions:
 _NO_OPTIONS: Final = PublishOptions()
 
 
+class _Ids:
+    """Makes the ids of messages: UUIDs (RFC 9562, version 4), random but for the last twelve digits, which count.
+
+    `uuid.uuid4` asks the kernel for each, and gives the interpreter lock away for that.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def next(self) -> str:
+        if self._process != os.getpid():  # a child of a fork must not go on where its parent does
+            self._renew()
+        return f"{self._head}{next(self._count) & _TAIL:012x}"
+
+    def _renew(self) -> None:
+        start = str(uuid.uuid4())
+        self._head, self._count = start[:-12], itertools.count(int(start[-12:], 16))
+        self._process = os.getpid()
+
+
 class Publisher:
     """Publishes to the declared queues.
 
@@ -56,14 +76,9 @@ class Publisher:
         self._routes = routes
         self._capabilities = capabilities  # by driver id
         self._count = itertools.count(1)
-        self._random = random.Random(os.urandom(32))
+        self._ids = _Ids()
         self.clock = Clock()  # what messages are stamped with; a virtual one takes its place in tests
         self.published = 0  # publishes that were begun; join looks at it
-
-    def _new_id(self) -> str:
-        """Return a random UUID (version 4); unlike `uuid.uuid4` it asks no kernel, so it keeps the interpreter lock."""
-        digits = f"{self._random.getrandbits(128) & _UUID_MASK | _UUID_4:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def route(self, queue_id: str) -> Route:
         """Return the queue and its driver.
@@ -161,7 +176,7 @@ class Publisher:
         now = self.clock.time()
         messages = [
             Message(
-                id=options.message_id or self._new_id(),
+                id=options.message_id or self._ids.next(),
                 body=body,
                 encoding=encoding,
                 headers=kept,

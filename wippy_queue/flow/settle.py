@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import attrs
+import msgspec
 
 from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.driver import Subscription
@@ -79,29 +80,14 @@ def _retry_after(details: dict[str, Any]) -> float | None:
     return None
 
 
-class _Settlement(Settlement):
-    """A settlement whose loss is told by its settler; there is one for each message, so it carries no callback."""
+class _Ack(Settlement, kw_only=True, eq=False, gc=False):
+    """The settlement of a message that went well: there is one for each, so it carries no callback of its own."""
 
-    __slots__ = ("_settler",)
-
-    def __init__(
-        self,
-        settler: Settler,
-        delivery: Delivery,
-        action: Action = "ack",
-        message: Message | None = None,
-        delay: float = 0.0,
-    ) -> None:
-        self._settler = settler
-        self.delivery = delivery
-        self.action = action
-        self.message = message
-        self.delay = delay
-        self.done = None
+    settler: Settler
 
     def finish(self, error: Exception | None = None) -> None:
         if error is not None:
-            self._settler.lost(self.delivery, error)
+            self.settler.lost(self.delivery, error)
 
 
 class Settler:
@@ -133,36 +119,40 @@ class Settler:
         self._max_attempts = max_attempts(queue, retry)
         self.canceled: list[Delivery] = []  # handed back by handlers that a stop has cancelled
 
-    def is_spent(self, delivery: Delivery) -> bool:
-        """Give up a message whose last attempt was a crash, so that no handler has said so; return whether it was."""
+    def unspent(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Give up the messages whose last attempt was a crash, so that no handler has said so; return the others."""
+        spent = [delivery for delivery in deliveries if delivery.message.attempts >= self._max_attempts]
+        if not spent:
+            return deliveries
+        for delivery in spent:
+            self._give_up(delivery)
+        return [delivery for delivery in deliveries if delivery not in spent]
+
+    def _give_up(self, delivery: Delivery) -> None:
         message = delivery.message
-        if message.attempts < self._max_attempts:
-            return False
         if delivery.claim():
             error = WippyQueueError(f"its handler was started {message.attempts} times and never came back")
             if self._bury(delivery, message, "attempts", error).verdict == "requeue":
-                delay = max(_BURIAL_RETRY, self._retry.delay(message.attempts))
-                self._send(_Settlement(self, delivery, "requeue", message, delay))
-        return True
+                self._requeue(delivery, message, max(_BURIAL_RETRY, self._retry.delay(message.attempts)))
 
     def ack(self, delivery: Delivery) -> bool:
         """Remove the message; False when it was settled already."""
         if not delivery.claim():
             return False
-        self._send(_Settlement(self, delivery))
+        self._subscription.settle([_Ack(delivery, settler=self)])
         return True
 
     def ack_many(self, deliveries: Sequence[Delivery]) -> None:
         """Remove those messages that are not settled already."""
-        settlements = [_Settlement(self, delivery) for delivery in deliveries if delivery.claim()]
+        settlements = [_Ack(delivery, settler=self) for delivery in Delivery.claim_all(deliveries)]
         if settlements:
             self._subscription.settle(settlements)
 
     def release(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Hand messages back as if they had never come, in order; return those that were not settled already."""
-        mine = [delivery for delivery in deliveries if delivery.claim()]
+        mine = Delivery.claim_all(deliveries)
         if mine:
-            self._subscription.settle([_Settlement(self, d, "release") for d in mine])
+            self._subscription.settle([self._settlement(delivery, "release") for delivery in mine])
         return mine
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
@@ -179,14 +169,14 @@ class Settler:
         decision = decide(outcome, message, self._queue, self._retry, stopping)
         if decision.verdict == "release":
             self.canceled.append(delivery)
-            self._send(_Settlement(self, delivery, "release"))
+            self._subscription.settle([self._settlement(delivery, "release")])
             return True
         started = 0 if outcome.undecodable else 1
-        failed = attrs.evolve(message, attempts=message.attempts + started, delay=0.0)
+        failed = msgspec.structs.replace(message, attempts=message.attempts + started, delay=0.0)
         if decision.verdict == "bury":
             decision = self._bury(delivery, failed, decision.reason, outcome.error)
         if decision.verdict == "requeue":
-            self._send(_Settlement(self, delivery, "requeue", failed, decision.delay))
+            self._requeue(delivery, failed, decision.delay)
         self._emit(
             MessageFailed(
                 consumer=self._consumer,
@@ -210,11 +200,20 @@ class Settler:
                 extra={"fields": {"queue": self._queue.id, "message_id": failed.id, "error": str(trouble)}},
             )
             return Decision("requeue", delay=max(_BURIAL_RETRY, self._retry.delay(failed.attempts)))
-        self._send(_Settlement(self, delivery))
+        self._subscription.settle([_Ack(delivery, settler=self)])
         return Decision("bury", reason=reason)
 
-    def _send(self, settlement: Settlement) -> None:
-        self._subscription.settle([settlement])
+    def _requeue(self, delivery: Delivery, message: Message, delay: float) -> None:
+        self._subscription.settle([self._settlement(delivery, "requeue", message, delay)])
+
+    def _settlement(
+        self, delivery: Delivery, action: Action, message: Message | None = None, delay: float = 0.0
+    ) -> Settlement:
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self.lost(delivery, error)
+
+        return Settlement(delivery, action, message, delay, done)
 
     def lost(self, delivery: Delivery, error: Exception) -> None:
         """A settlement never reached the driver's backend."""

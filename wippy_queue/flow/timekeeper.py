@@ -20,7 +20,7 @@ class Timekeeper:
         self,
         workers: Sequence[Worker],
         limit: float,
-        on_stuck: Callable[[Worker, Delivery], None],
+        on_stuck: Callable[[Worker, Sequence[Delivery]], None],
         cancel: threading.Event,
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -46,7 +46,7 @@ class Timekeeper:
             if not hand or begun is None:
                 continue
             if now - begun >= self._limit:
-                self._on_stuck(worker, hand[0])  # with a time limit, a worker takes one at a time
+                self._on_stuck(worker, hand)
             else:
                 next_due = min(next_due, begun + self._limit)
         return next_due - now

@@ -17,7 +17,7 @@ from wippy_queue.message import Message
 _BATCH: Final = 100  # messages that are taken at a time
 _STEPS: Final = 50.0  # batches a second, where a rate is asked for: it stays even
 _PATIENCE: Final = 1.0  # seconds without a delivery after which the queue counts as read to its end
-_TIMEOUT: Final = 10.0  # seconds for one publish
+_TIMEOUT: Final = 10.0  # seconds for one publish, and for the last settles
 
 
 class Pace:
@@ -78,7 +78,7 @@ def walk(
                 return
     finally:
         subscription.settle([Settlement(delivery, "release") for delivery in kept if delivery.claim()])
-        subscription.close()
+        subscription.close(_TIMEOUT)
 
 
 def _batches(subscription: Subscription, pace: Pace, limit: int | None) -> Iterator[Sequence[Delivery]]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Subscription
 from wippy_queue.flow.prefetch import PrefetchBuffer
 from wippy_queue.flow.settle import Settler
-from wippy_queue.handler import Handler, Session, WorkerContext
-
-_SPAN: Final = 1e-3  # seconds that the messages which a worker takes at a time may last together
-_ALONE: Final = 64
+from wippy_queue.flow.tempo import Tempo
+from wippy_queue.handler import ACK, Handler, Session, WorkerContext
 
 
 class Worker:
@@ -30,22 +27,21 @@ class Worker:
         buffer: PrefetchBuffer,
         subscription: Subscription,
         settler: Settler,
-        batch: int = 1,
+        tempo: Tempo,
     ) -> None:
         self._handler = handler
         self._context = context
         self._buffer = buffer
         self._subscription = subscription
         self._settler = settler
+        self._tempo = tempo
         self._session: Session | None = None
         self.index = context.worker
         self.thread_id: int | None = None  # None: it has not begun, or has ended
         self.native_id: int | None = None  # the same for the operating system
-        self.hand: Sequence[Delivery] = ()  # taken; the handler has started, or is about to
+        self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
         self.begun: float | None = None  # monotonic; when the handler started
-        self._most = 1  # deliveries that are taken at a time; above 1 only while the handler is fast
-        self._limit = batch
-        self._alone = 0  # how many more are taken one at a time, after a batch had to be parted
+        self._away = False  # the handler takes its time, so others were called to the buffer
         self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 
     def run(self, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]) -> None:
@@ -58,13 +54,14 @@ class Worker:
         self.thread_id, self.native_id = threading.get_ident(), threading.get_native_id()
         try:
             self._session = self._handler.open(self._context)
+            self._buffer.enter()
             on_ready()
-            while not self.retired and (hand := self._buffer.take(self, self._most)):
-                if len(hand) == 1:
-                    self._process(self._session, hand[0])
-                else:
-                    self._process_many(self._session, hand)
+            while not self.retired and (hand := self._buffer.take(self)):
+                self._process(self._session, hand)
                 self.hand, self.begun = (), None
+                if self._away:
+                    self._away = False
+                    self._buffer.enter()
         except Exception as error:
             on_failure(error)
         finally:
@@ -77,46 +74,35 @@ class Worker:
             self._session.kill()
 
     def part(self, place: int) -> None:
-        """The batch in hand ends with the message in that place: see `WorkerContext.part`."""
+        """The message in that place of the hand takes its time, so it stays alone: see `WorkerContext.part`."""
         done, tail = self.hand[: place - 1], self.hand[place:]
-        self.hand = self.hand[place - 1 : place]
+        self.hand, self.begun = self.hand[place - 1 : place], time.monotonic()
         self._settler.ack_many(done)
         self._give_back(tail)
-        self._most, self._alone = 1, _ALONE
+        if self._tempo.fast:
+            self._away = True
+            self._tempo.slow()
+            self._buffer.leave()
 
-    def _process(self, session: Session, delivery: Delivery) -> None:
-        if self._settler.is_spent(delivery) or not self._subscription.begin(delivery):
-            return
-        if self._context.auto_ack:
-            self._settler.ack(delivery)
-        self.begun = begun = time.monotonic()
-        outcome = session.handle(delivery)
-        if self._limit > 1:
-            self._adapt(time.monotonic() - begun, 1)
-        self._settler.settle(delivery, outcome)
-
-    def _process_many(self, session: Session, hand: Sequence[Delivery]) -> None:
-        """The same for several in one crossing; those that were not begun go back in front of the buffer."""
-        hand = self.hand = [d for d in hand if not self._settler.is_spent(d) and self._subscription.begin(d)]
+    def _process(self, session: Session, hand: Sequence[Delivery]) -> None:
+        """Run the handler and settle; deliveries that were not begun go back in front of the buffer."""
+        hand = self.hand = self._subscription.begin(self._settler.unspent(hand))
         if not hand:
             return
+        if self._context.auto_ack:
+            self._settler.ack_many(hand)
         self.begun = begun = time.monotonic()
-        outcomes = session.handle_many(hand)
-        self._adapt(time.monotonic() - begun, len(outcomes) or 1)
+        outcomes = session.handle(hand)
+        if outcomes:
+            self._tempo.handled(time.monotonic() - begun, len(outcomes))
+        if outcomes.count(ACK) == len(hand):
+            self._settler.ack_many(hand)
+            return
         self._settler.ack_many([d for d, outcome in zip(hand, outcomes, strict=False) if outcome.ok])
         for delivery, outcome in zip(hand, outcomes, strict=False):
             if not outcome.ok:
                 self._settler.settle(delivery, outcome)
-        left = [delivery for delivery in hand[len(outcomes) :] if delivery in self.hand]
-        if left:
-            self._give_back(left)
-
-    def _adapt(self, seconds: float, count: int) -> None:
-        """Take more at a time while the handler is fast, one at a time when it is not."""
-        if self._alone:
-            self._alone -= 1
-        else:
-            self._most = max(1, min(self._most * 2, self._limit, int(_SPAN * count / seconds) if seconds else 1))
+        self._give_back([delivery for delivery in hand[len(outcomes) :] if delivery in self.hand])
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries and not self._buffer.put_back(deliveries):

@@ -79,7 +79,10 @@ class PythonSession:
         self._function = function
         self._context = context
 
-    def handle(self, delivery: Delivery) -> Outcome:
+    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        return [self._handle(deliveries[0])]
+
+    def _handle(self, delivery: Delivery) -> Outcome:
         try:
             body = decode_body(delivery.message)
         except Invalid as error:
@@ -96,9 +99,6 @@ class PythonSession:
         finally:
             message._leave()
         return ACK
-
-    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        return [self.handle(deliveries[0])]
 
     def kill(self) -> None:
         """Python code cannot be ended from outside; the consumer abandons the thread."""

@@ -1,6 +1,6 @@
 -- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
 -- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
-local check, fetch, again, COUNT = ...
+local check, fetch, again, follow, MODE, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
@@ -8,12 +8,15 @@ local rawget, tostring, load, setmetatable = rawget, tostring, load, setmetatabl
 local metatable_of, sethook, gethook, traceback, getinfo =
   debug.getmetatable, debug.sethook, debug.gethook, debug.traceback, debug.getinfo
 local as_function, find, gmatch = python.as_function, string.find, string.gmatch
-local clock, running, main, collect = os.clock, coroutine.running, coroutine.running(), collectgarbage
-local char, sub, concat, unpack, sort = string.char, string.sub, table.concat, table.unpack, table.sort
+local clock, collect, match, tointeger = os.clock, collectgarbage, string.match, math.tointeger
+local running, main = coroutine.running, coroutine.running()
+local byte, char, sub = string.byte, string.char, string.sub
+local concat, unpack, sort = table.concat, table.unpack, table.sort
 
 local PAUSE <const> = 130 -- percent: a thousand runtimes share the memory, garbage may not wait until the heap has doubled
 local CLOCK_GATE <const> = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
-local COROUTINE_COUNT <const> = 1000 -- instructions between two looks at the clock in a coroutine
+local FIRST_DUE <const> = 4 -- looks at coroutines, until one of them is met: see there
+local MAX_HELD <const> = 32 -- coroutines
 local MAX_MESSAGE <const> = 16384 -- bytes of an error's message that leave Lua: it goes into logs, events and headers
 local OUT_OF_MEMORY <const> = 'not enough memory'
 
@@ -39,10 +42,22 @@ local function ask()
   if check(place) then die() end
 end
 
-local on_count, on_coroutine_count
-if COUNT > 0 then
+local on_count -- the hook of the main thread
+local on_coroutine_count -- of coroutines
+local look -- whether the call is over; out of turn, after a call of C that has taken its time
+if MODE == 'async' then
+  -- Python arms the hook of the main thread: for each instruction to kill, for the next line to part a batch.
+  function on_count(event)
+    if event == 'line' then ask() else die() end
+  end
+  function look()
+    local armed, mask = gethook(main)
+    if dead or (armed and mask ~= 'l') then die() end
+    if armed then ask() end
+  end
+else
   local asked = 0
-  function on_count()
+  function look()
     if dead then die() end
     local now = clock()
     if now - asked >= CLOCK_GATE or now < asked then
@@ -50,45 +65,71 @@ if COUNT > 0 then
       ask()
     end
   end
-  on_coroutine_count = on_count
-else
-  -- Python arms the hook of the main thread: for each instruction to kill, for the next line to part a batch.
-  function on_count(event)
-    if event == 'line' then ask() else die() end
-  end
-  function on_coroutine_count()
-    local armed, mask = gethook(main)
-    if dead or (armed and mask ~= 'l') then die() end
-    if armed then ask() end
+  on_count, on_coroutine_count = look, look
+end
+
+-- A count hook makes loops more than twice as slow. So in mode "async" a coroutine that goes on for long is followed:
+-- Python takes its count hook off, and sets its hook together with that of the main thread. It may do so only as long as
+-- the coroutine is held here. When there are too many, or the call ends, Python gives all of them their count hooks back.
+local met, held, following = {}, 0, false -- coroutine -> whether it is followed; how many, and whether any is
+local looks, due = 0, FIRST_DUE
+
+local function let_go()
+  if following then follow(nil) end
+  met, held, following = {}, 0, false
+end
+
+-- Follow the coroutine that runs if it was met here before; give true when the call is over.
+local function meet()
+  local co = running()
+  looks, due = 0, due + 1 -- for those that are soon done it is in vain
+  if met[co] == nil then
+    if held == MAX_HELD then let_go() end
+    met[co], held = false, held + 1
+  elseif not met[co] then
+    local address = tointeger(match(tostring(co), '0x%x+'))
+    following = true
+    local is_over = follow(address)
+    met[co] = true
+    return is_over
   end
 end
-if COUNT >= 0 then sethook(on_count, '', COUNT > 0 and COUNT or 1000000000) end
 
-local function watch(co)
-  if COUNT >= 0 then sethook(co, on_coroutine_count, '', COROUTINE_COUNT) end
+if MODE == 'async' then
+  follow = as_function(follow)
+  function on_coroutine_count()
+    look()
+    looks = looks + 1
+    if looks >= due then
+      local ok, is_over = pcall(meet)
+      if ok and is_over then die() end -- else, without memory to follow it, it keeps its hook
+    end
+  end
+end
+
+local function watched(co)
+  if MODE ~= 'off' then sethook(co, on_coroutine_count, '', COUNT) end
+  return co
 end
 
 -- One instruction may take milliseconds, such as one that joins strings of many megabytes, and a thousand of them
 -- seconds. But they make garbage: after each round of the collector the thread that runs is looked at, out of turn.
 local function look_soon()
-  local co, is_main = running()
-  if is_main then sethook(on_count, '', COUNT) else watch(co) end
-  if is_main then on_count() else on_coroutine_count() end
-end
-
--- The same after a call of C that has taken its time.
-local function look()
-  local _, is_main = running()
-  if not is_main and COUNT >= 0 then on_coroutine_count() elseif COUNT > 0 then on_count() end
+  sethook(on_coroutine_count, '', COUNT)
+  on_coroutine_count()
 end
 
 local SENTINEL = {}
 function SENTINEL.__gc(sentinel)
-  local _, is_main = running()
-  if COUNT > 0 or not is_main then sethook(dead and die or look_soon, '', 1) end
+  local co, is_main = running()
+  if MODE == 'count' or not (is_main or met[co]) then sethook(dead and die or look_soon, '', 1) end
   setmetatable(sentinel, SENTINEL) -- for the next round
 end
-if COUNT >= 0 then setmetatable({}, SENTINEL) end
+
+if MODE ~= 'off' then
+  sethook(on_count, '', MODE == 'count' and COUNT or 1000000000)
+  setmetatable({}, SENTINEL)
+end
 
 -- The hook itself fails in a loop at the limit of the C stack, so nothing may catch an overflow and go on there, nor put
 -- another error in its place. `doomed` is the overflow that ends the call.
@@ -295,7 +336,7 @@ end
 
 local globals, located, copy = trusted(fetch('sandbox.lua'), {
   G = G, DEAD = DEAD, is_dead = function() return dead end, overflows = overflows, end_if_over = end_if_over, caught = caught,
-  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watch = watch, look = look,
+  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watched = watched, look = look,
   load = function(path) return trusted(fetch(path), std) end,
 }, lib)
 
@@ -372,6 +413,7 @@ end
 -- 7. What Python calls. Nil means that all went well; else a code comes first.
 
 local FAILED, UNDECODABLE, KILLED, MEMORY, PARTED = 1, 2, 3, 4, 5
+local JSON <const>, BINARY <const> = 0, 2
 local is_error, parts_of, readable = lib.errors.is_error, lib.errors.parts, lib.errors.readable
 
 local function on_error(e)
@@ -415,17 +457,25 @@ local function verdict(first, second)
   if first == false then return FAILED, '', 'the handler returned false', nil, nil, '' end
 end
 
-local function finished(ok, ...)
+local function leave()
   in_call, doomed = false, nil
+  looks, due = 0, FIRST_DUE
+  if held > 0 then let_go() end
+end
+
+local function finished(ok, ...)
+  leave()
   if not ok then return raised(...) end
+  if ... == nil and select('#', ...) < 2 then return end
   return verdict(...)
 end
 
 local handler
 
+-- Run the handler for one message. The benchmark's asyncio variant calls it too.
 local function handle_one(encoding, body)
-  if encoding ~= 2 then
-    local value, why = lib[encoding == 0 and 'json' or 'msgpack'].decode(body)
+  if encoding ~= BINARY then
+    local value, why = lib[encoding == JSON and 'json' or 'msgpack'].decode(body)
     if why then return UNDECODABLE, why end
     body = value
   end
@@ -433,29 +483,20 @@ local function handle_one(encoding, body)
   return finished(xpcall(handler, on_error, body))
 end
 
--- Run the handler for one message. encoding: 0 JSON, 1 msgpack, 2 as it is.
-local function handle(encoding, body)
-  place = 1
-  local code, kind, message, retryable, details, trace = handle_one(encoding, body)
-  place = 0
-  if code then return code, kind, message, retryable, details, trace end
-end
-
--- The same for several in one crossing: encoding and body in turn. It ends early after a failure, whose place
--- `position` tells, and before a message that has been given away.
+-- Run the handler for messages: how each is encoded, in one string; nil: all are JSON; then the bodies. It ends early
+-- after a failure, whose place `position` tells, and before a message that has been given away.
 local last = 0
 
-local function handle_many(...)
-  local items = { ... }
+local function handle(encodings, ...)
+  local bodies = { ... }
   parted = false
-  for i = 1, #items, 2 do
-    place = (i + 1) // 2 -- before `parted` is read: a hook in between gives away what lies behind this place
-    last = place
+  for i = 1, #bodies do
+    place, last = i, i -- before `parted` is read: a hook in between gives away what lies behind this place
     if parted then
       place = 0
       return PARTED
     end
-    local code, kind, message, retryable, details, trace = handle_one(items[i], items[i + 1])
+    local code, kind, message, retryable, details, trace = handle_one(encodings and byte(encodings, i) or JSON, bodies[i])
     if code then
       place = 0
       return code, kind, message, retryable, details, trace
@@ -470,7 +511,7 @@ local function position() return last end
 local function returned(judge, ok, ...)
   if not ok then return finished(ok, ...) end
   local code, kind, message, retryable, details, trace = judge(...)
-  in_call, doomed = false, nil
+  leave()
   if code then return code, kind, message, retryable, details, trace end
   local data, why = lib.msgpack.encode((...))
   if data == nil then return FAILED, 'Invalid', 'the result: ' .. why, false, nil, '' end
@@ -519,7 +560,7 @@ end
 
 local function start(id, method)
   local function opened(ok, f)
-    doomed = nil
+    leave()
     if not ok then return raised(f) end
     handler = f
     collect()
@@ -530,4 +571,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, handle_many, position, invoke, invoke_nested, collect, tostring(main)
+return install, install_foreign, define, start, handle, handle_one, position, invoke, invoke_nested, collect, tostring(main)

@@ -212,37 +212,30 @@ class LuaSession:
         self._context = function.new_context(worker)
         self._runtime = function.make_runtime(self._context)
 
-    def handle(self, delivery: Delivery) -> Outcome:
+    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Run the handler for several messages in one crossing, as many as go well; see `Session.handle`."""
         if self._function.is_worn(self._runtime):
             try:
                 self._renew()
             except WippyQueueError as error:
-                return Outcome(error=error)
-        message, context = delivery.message, self._context
-        context.delivery, context.canceled = delivery, False
-        try:
-            result = self._runtime.handle(_ENCODINGS[message.encoding], message.body, self._timeout)
-        finally:
-            context.delivery = None
-        return ACK if result is None else self._outcome(delivery, result)
-
-    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Run the handler for several messages in one crossing, as many as go well; see `Session.handle_many`."""
-        if len(deliveries) == 1 or self._function.is_worn(self._runtime):
-            return [self.handle(deliveries[0])]
+                return [Outcome(error=error)]
         context, runtime = self._context, self._runtime
-        bodies: list[int | bytes] = []
-        for delivery in deliveries:
-            bodies += (_ENCODINGS[delivery.message.encoding], delivery.message.body)
+        messages = [delivery.message for delivery in deliveries]
+        encodings = None
+        if any(message.encoding != "json" for message in messages):
+            encodings = bytes(_ENCODINGS[message.encoding] for message in messages)
         context.batch, context.delivery = deliveries, deliveries[0]
         context.parted = context.canceled = False
+        context.place = 1
         try:
-            result = runtime.handle_many(bodies)
+            result = runtime.handle(encodings, [message.body for message in messages], self._timeout)
         finally:
             context.batch, context.delivery, context.parted = (), None, False
         if result is None:
             return [ACK] * len(deliveries)
-        place = runtime.position()
+        # A runtime that was ended cannot say where. At a time limit its batch was parted long before; when a stop has
+        # cut it, nobody asks any more.
+        place = context.place if result[0] == KILLED else runtime.position()
         done = [ACK] * (place - 1)
         return done if result[0] == PARTED else [*done, self._outcome(deliveries[place - 1], result)]
 

@@ -159,7 +159,7 @@ class CallContext:
     worker: WorkerContext | None = None
     cancel: threading.Event = attrs.field(factory=threading.Event)
     delivery: Delivery | None = None
-    batch: Sequence[Delivery] = ()  # several messages in one crossing; `delivery` is one of them then
+    batch: Sequence[Delivery] = ()  # the messages of this crossing; `delivery` is one of them then
     place: int = 0  # of the message in hand in the batch, from 1
     parted: bool = False  # the batch ends with the message in hand
     canceled: bool = False  # one of the modules has told the handler Canceled
@@ -172,15 +172,15 @@ class CallContext:
     def arrive(self, place: int) -> None:
         """Lua calls Python for the message at ``place`` of the batch; 0 is a hook that came too late for its call."""
         self.place = place
-        if place and len(self.batch) > 1:
+        if place and not self.parted and self.batch:
             self.delivery = self.batch[place - 1]
 
     def part(self) -> None:
         """What runs now may take its time, so what waits behind it in the batch is given away."""
-        if self.place and len(self.batch) > 1 and self.worker is not None:
-            self.batch = self.batch[self.place - 1 : self.place]
+        if self.place and self.batch and not self.parted and self.worker is not None:
             self.parted = True
             self.worker.part(self.place)
+            self.runtime.parted()
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
         """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""

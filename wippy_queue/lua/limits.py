@@ -15,7 +15,7 @@ from lupa import lua54
 
 HookMode = Literal["async", "count", "off"]
 
-COUNT: Final = 1_000  # instructions between two looks at the clock in hook mode "count"
+COUNT: Final = 1_000  # instructions between two looks, where a count hook looks whether the call is over
 
 _MASK_COUNT: Final = 8  # LUA_MASKCOUNT
 _MASK_LINE: Final = 4  # LUA_MASKLINE
@@ -54,38 +54,59 @@ class HookLibrary:
 
     def attach(self, state: int) -> AsyncHook:
         """Take the hook that ``debug.sethook`` has installed out of a state, ready to be armed."""
-        hook = self._get(state)
-        self.clear(state)
-        return AsyncHook(self, state, hook)
+        hook = AsyncHook(self, state, self._get(state))
+        hook.disarm()
+        return hook
 
-    def set(self, state: int, hook: int, mask: int) -> None:
-        self._set(state, hook, mask, 1)
-
-    def clear(self, state: int) -> None:
-        self._set(state, None, 0, 0)
+    def set(self, thread: int, hook: int, mask: int, count: int = 1) -> None:
+        """Set the hook of a main thread or a coroutine; a mask of 0 takes it off."""
+        self._set(thread, hook, mask, count)
 
 
 class AsyncHook:
-    """The hook of one Lua state; ``arm`` from any thread while the state is open."""
+    """The hook of one Lua state: of its main thread, and of those of its coroutines that are followed.
 
-    __slots__ = ("_hook", "_library", "_state")
+    Thread safety: one thread at a time, while the state is open. ``arm`` and ``knock`` while another one runs the
+    state, the rest on the thread that runs it, or while none does.
+    """
 
-    def __init__(self, library: HookLibrary, state: int, hook: int) -> None:
+    __slots__ = ("_coroutines", "_hook", "_library", "_main", "_mask")
+
+    def __init__(self, library: HookLibrary, main: int, hook: int) -> None:
         self._library = library
-        self._state = state
+        self._main = main
         self._hook = hook
+        self._mask = 0  # what is set
+        self._coroutines: list[int] = []
 
     def arm(self) -> None:
-        """Make the state call its hook at each instruction from now on."""
-        self._library.set(self._state, self._hook, _MASK_COUNT)
+        """Have the hook called at each instruction from now on."""
+        self._set(_MASK_COUNT)
 
     def knock(self) -> None:
-        """Make the state call its hook at each line from now on."""
-        self._library.set(self._state, self._hook, _MASK_LINE)
+        """Have the hook called at each line from now on."""
+        self._set(_MASK_LINE)
 
     def disarm(self) -> None:
-        """Leave the state alone; on the thread that runs it, or while it does not run."""
-        self._library.clear(self._state)
+        """Leave the state alone."""
+        self._set(0)
+
+    def _set(self, mask: int) -> None:
+        self._mask = mask
+        self._library.set(self._main, self._hook, mask)  # first: coroutines with a count hook look at this one
+        for coroutine in self._coroutines:
+            self._library.set(coroutine, self._hook, mask)
+
+    def follow(self, coroutine: int) -> None:
+        """Take a coroutine's count hook off, and set its hook like that of the main thread until ``let_go``."""
+        self._coroutines.append(coroutine)
+        self._library.set(coroutine, self._hook, self._mask)
+
+    def let_go(self) -> None:
+        """Give the coroutines their count hooks back, and never touch them again."""
+        for coroutine in self._coroutines:
+            self._library.set(coroutine, self._hook, _MASK_COUNT, COUNT)
+        self._coroutines.clear()
 
 
 class Watched(Protocol):
@@ -156,6 +177,7 @@ class Deadline:
         self._retry = _FIRST_RETRY
         self._running = False
         self._slow_at = math.inf  # monotonic; when the batch that runs is to be parted
+        self._timeout: float | None = None  # of the call that runs
         self.at = math.inf  # monotonic seconds
         self.expired = False
         self.killed = False
@@ -165,16 +187,21 @@ class Deadline:
         self._hook = hook
 
     def start(self, timeout: float | None, batch: bool = False) -> bool:
-        """A call begins, which may take ``timeout`` seconds; False: it must not, for the runtime was killed."""
+        """A call begins, which may take ``timeout`` seconds; False: it must not, for the runtime was killed.
+
+        In a batch each message may take that long. The clock starts with the first one, and anew when the batch is
+        parted: a message of it begins at most 10 ms before that.
+        """
         self._running = True  # before `killed` is read: `kill` writes and reads them in the other order
         if self.killed:
             return False
-        if timeout is not None:
-            self.at = time.monotonic() + timeout
-            self._watch(self.at)
-        elif batch:
-            self._slow_at = time.monotonic() + _SLOW
-            self._watch(self._slow_at)
+        if timeout is not None or batch:
+            now = time.monotonic()
+            if timeout is not None:
+                self._timeout, self.at = timeout, now + timeout
+            if batch:
+                self._slow_at = now + _SLOW
+            self._watch(min(self.at, self._slow_at))
         return True
 
     def _watch(self, at: float) -> None:
@@ -188,6 +215,7 @@ class Deadline:
         if self.at != math.inf or self._slow_at != math.inf:
             with self._lock:  # a deadline that is being acted on is this call's, never the next one's
                 self.at = self._slow_at = math.inf
+                self._timeout = None
 
     def kill(self) -> None:
         """End the call that runs."""
@@ -198,12 +226,29 @@ class Deadline:
             self._hook.arm()
         self._watchdog.watch(self, time.monotonic() + _FIRST_RETRY)
 
+    def restart(self) -> None:
+        """The batch is parted: the message that runs has its own time."""
+        with self._lock:
+            self._slow_at = math.inf
+            if self._timeout is not None and not self.expired:
+                self.at = time.monotonic() + self._timeout  # later than before, so the watchdog will look again
+
     def relax(self) -> None:
         """The hook was called, and not to kill: it is not needed any more."""
         with self._lock:
             self._slow_at = math.inf
             if self._hook is not None and not self.killed and not self.expired:
                 self._hook.disarm()
+
+    def follow(self, coroutine: int | None) -> bool:
+        """Watch over a coroutine too, by its address; None: over none any more. Say whether the call must end."""
+        with self._lock:
+            if self._hook is not None:
+                if coroutine is None:
+                    self._hook.let_go()
+                else:
+                    self._hook.follow(coroutine)
+        return self.is_over()
 
     def detach(self) -> None:
         """The Lua state is about to be closed: never touch it again."""

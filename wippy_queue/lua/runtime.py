@@ -80,17 +80,19 @@ class Runtime:
         )
         self._deadline = Deadline(host.watchdog)
         hooks = host.hooks
-        count = -1 if host.hook_mode == "off" else COUNT if hooks is None else 0
-        *loaders, handle, handle_many, position, invoke, invoke_nested, sweep, state = lua.execute(
+        mode = "count" if host.hook_mode == "async" and hooks is None else host.hook_mode
+        *loaders, handle, _, position, invoke, invoke_nested, sweep, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
             self._guard(lambda path: host.chunks.get(path.decode())),
             self._again,
-            count,
+            self._follow,
+            mode,
+            COUNT,
             mode="b",
         )
         self._loaders: _Loaders | None = _Loaders(*loaders)
-        self._handle, self._handle_many, self._position = handle, handle_many, position
+        self._handle, self._position = handle, position
         self._invoke, self._invoke_nested, self._sweep = invoke, invoke_nested, sweep
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
@@ -123,23 +125,20 @@ class Runtime:
         self._base = self._lua.get_memory_used()
         return failure
 
-    def handle(self, encoding: int, body: bytes, timeout: float | None = None) -> Failure | None:
-        """Run the handler for a message; ``encoding`` is 0 for JSON, 1 for msgpack, 2 for bytes as they are."""
-        result: Failure | None = self._call(self._handle, encoding, body, size=len(body), timeout=timeout)
-        return result
-
-    def handle_many(self, bodies: Sequence[int | bytes]) -> Failure | None:
-        """Run the handler for several messages in one crossing, without a time limit.
+    def handle(self, encodings: bytes | None, bodies: Sequence[bytes], timeout: float | None = None) -> Failure | None:
+        """Run the handler for messages, one after the other in one crossing.
 
         Args:
-            bodies: encoding (see `handle`) and body in turn.
+            encodings: how each is encoded (0: JSON, 1: msgpack, 2: bytes as they are); None: they are all JSON.
+            bodies: of the messages.
+            timeout: seconds that one message may take; None: no limit. Several want 0.1 at least: see `Deadline`.
 
         Returns:
             None when all went well. Else what is wrong with the message at `position`, counted from 1, and those behind
             it were not begun; or PARTED: those from `position` on were not begun.
         """
-        size = sum(len(body) for body in bodies if type(body) is bytes)
-        result: Failure | None = self._call(self._handle_many, *bodies, size=size, timeout=None, batch=True)
+        size = sum(map(len, bodies))
+        result: Failure | None = self._call(self._handle, encodings, *bodies, size=size, timeout=timeout, batch=True)
         return result
 
     def position(self) -> int:
@@ -161,6 +160,12 @@ class Runtime:
         invoke = self._invoke if false_fails else self._invoke_nested
         result: str | Failure = self._call(invoke, count, arguments, size=len(arguments), timeout=timeout)
         return result
+
+    def parted(self) -> None:
+        """The batch that runs ends with the message in hand, whose time limit starts anew."""
+        self._deadline.restart()
+        if self._deadline.at != math.inf:
+            self.context.deadline = self._deadline.at
 
     def kill(self) -> None:
         """End the call that runs now, from any thread; harmless when none runs."""
@@ -193,7 +198,7 @@ class Runtime:
         self.spoiled = True
         if hasattr(self, "_lua"):
             self._loaders = None
-            del self._lua, self._handle, self._handle_many, self._position, self._invoke, self._invoke_nested
+            del self._lua, self._handle, self._position, self._invoke, self._invoke_nested
             del self._sweep
 
     # The call.
@@ -265,6 +270,15 @@ class Runtime:
         except BaseException:
             _logger.exception("a batch could not be parted")
         return False
+
+    def _follow(self, coroutine: int | None) -> bool:
+        """What Lua asks before it takes the hook of a coroutine for good; see `Deadline.follow`."""
+        try:
+            return self._deadline.follow(coroutine)
+        except BaseException as error:
+            self._interrupt = error
+            self._deadline.killed = True
+            return True
 
     # Python functions for Lua.
 

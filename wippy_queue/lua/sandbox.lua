@@ -176,16 +176,12 @@ end
 
 -- Coroutines ----------------------------------------------------------------------------------------------------------
 
-local safe_coroutine = copy(coroutine)
+local safe_coroutine, watched = copy(coroutine), core.watched
 
-function safe_coroutine.create(f)
-  local co = co_create(f)
-  core.watch(co)
-  return co
-end
+function safe_coroutine.create(f) return watched(co_create(f)) end
 
 function safe_coroutine.wrap(f)
-  local co = safe_coroutine.create(f)
+  local co = watched(co_create(f))
   return function(...) return rethrown(co_resume(co, ...)) end
 end
 

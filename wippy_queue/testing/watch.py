@@ -78,8 +78,8 @@ class _WatchedSubscription(Subscription):
         super().settle(settlements)
         self._watch.tick()
 
-    def close(self) -> None:
-        super().close()
+    def close(self, timeout: float) -> None:
+        super().close(timeout)
         self._watch.tick()
 
 
@@ -100,19 +100,16 @@ class _WatchedSession:
         self._context = context
         self._watch = watch
 
-    def handle(self, delivery: Delivery) -> Outcome:
+    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         self._watch.tick(running=1)
         error: WippyQueueError | None = None
         try:
-            outcome = self._session.handle(delivery)
+            [outcome] = self._session.handle(deliveries[:1])
             if outcome.error is not None and not outcome.canceled:
-                error = self._explained(outcome, outcome.error, delivery)
+                error = self._explained(outcome, outcome.error, deliveries[0])
         finally:
             self._watch.tick(running=-1, error=error)
-        return outcome
-
-    def handle_many(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        return [self.handle(deliveries[0])]
+        return [outcome]
 
     def _explained(self, outcome: Outcome, error: WippyQueueError, delivery: Delivery) -> WippyQueueError:
         message = delivery.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
@@ -68,7 +70,7 @@ def test_a_message_that_kills_its_process_is_counted_each_time(bench: Bench) -> 
         (delivery,) = receive(subscription)
         assert dict(delivery.message.headers) == {"n": 9}
         seen.append(delivery.message.attempts)
-        assert subscription.begin(delivery)
+        assert subscription.begin([delivery])
         die(driver)
     assert seen == [0, 1, 2, 3]
 
@@ -85,8 +87,8 @@ def test_what_a_graceful_stop_hands_back_is_no_attempt_for_others_either(bench: 
         held = receive(subscription, 3)
         on_their_way = subscription.cancel()
         settle(subscription, *held, *on_their_way, action="release")
-        subscription.close()
-        driver.stop()
+        subscription.close(5.0)
+        driver.stop(5.0)
         driver = bench.driver()
         driver.declare(queue)
     deliveries = receive(driver.subscribe(queue, 10), 10)
@@ -100,8 +102,8 @@ def test_a_driver_that_stops_hands_back_what_nobody_has_begun(bench: Bench) -> N
     driver.publish(queue, [message("begun"), message("buffered"), message("on its way")], 5)
     subscription = driver.subscribe(queue, 3)
     begun, _ = receive(subscription, 2)
-    assert subscription.begin(begun)
-    driver.stop()
+    assert subscription.begin([begun])
+    driver.stop(5.0)
     other = bench.driver()
     other.declare(queue)
     attempts = {d.message.id: d.message.attempts for d in receive(other.subscribe(queue, 3), 3)}
@@ -146,7 +148,7 @@ def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None
     properties = pika.BasicProperties(content_type="application/json", message_id="theirs")
     bench.broker(lambda channel: [channel.basic_publish("", queue.name, b"1", properties) for _ in range(100)])
     settle(subscription, *subscription.cancel(), action="release")
-    subscription.close()
+    subscription.close(5.0)
     bench.proxy.latency = 0.0
     other = bench.driver()
     other.declare(queue)
@@ -187,7 +189,7 @@ def test_a_quorum_queue_counts_by_itself(bench: Bench) -> None:
         subscription = driver.subscribe(queue, 1)
         (delivery,) = receive(subscription)
         seen.append(delivery.message.attempts)
-        assert subscription.begin(delivery)
+        assert subscription.begin([delivery])
         die(driver)
     assert seen == [0, 1, 2, 3]
 
@@ -261,7 +263,7 @@ def test_an_exclusive_consumer_keeps_others_away_until_it_leaves(bench: Bench) -
     with pytest.raises(Unavailable, match="another consumer has it for itself") as caught:
         driver.subscribe(queue, 1)
     assert caught.value.retryable
-    first.close()
+    first.close(5.0)
     second = driver.subscribe(queue, 1)
     driver.publish(queue, [message("a")], 5)
     assert settle(second, *receive(second)) == [None]
@@ -324,7 +326,7 @@ def test_a_broker_that_is_not_there_is_worth_another_try() -> None:
     with pytest.raises(Unavailable, match=r"127.0.0.1:1/ cannot be reached: Connection refused") as caught:
         driver.start()
     assert caught.value.retryable
-    driver.stop()
+    driver.stop(5.0)
 
 
 def test_a_broker_that_says_nothing_is_given_up_after_the_timeout(bench: Bench) -> None:
@@ -365,6 +367,30 @@ def test_tls_verifies_the_broker(bench: Bench, certificate: tuple[Path, Path]) -
         with pytest.raises(Unavailable, match="certificate verify failed"):
             bench.driver(tls=wrong)
     bench.driver(tls=AmqpTls(enabled=True, insecure_skip_verify=True))
+
+
+def test_of_a_lost_connection_the_log_has_our_words_and_not_pikas(
+    driver: AmqpDriver, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = bench.queue(driver)
+    caplog.set_level(logging.INFO)
+    bench.proxy.reset()
+    eventually(lambda: "the connection to RabbitMQ is gone" in caplog.text, "it is told")
+
+    def published() -> bool:
+        try:
+            driver.publish(queue, [message("a")], 10.0)
+        except Unavailable:  # it had not noticed yet
+            return False
+        return True
+
+    eventually(published, "the connection is there again")
+    driver.stop(5.0)
+    theirs = logging.getLogger("pika.connection")
+    theirs.error("about a connection of somebody else")
+    assert [record.message for record in caplog.records if record.name.startswith("pika")] == [
+        "about a connection of somebody else"
+    ]
 
 
 # publishing
@@ -410,7 +436,7 @@ def test_a_refused_copy_goes_back_with_its_original(driver: AmqpDriver, bench: B
     driver.publish(queue, [message("a")], 5)
     subscription = driver.subscribe(queue, 1)
     (delivery,) = receive(subscription)
-    grown = attrs.evolve(delivery.message, headers={"long": "x" * 200_000})
+    grown = msgspec.structs.replace(delivery.message, headers={"long": "x" * 200_000})
     told: list[Exception | None] = []
     assert delivery.claim()
     subscription.settle([Settlement(delivery, "requeue", grown, 0.0, told.append)])
@@ -491,7 +517,7 @@ def test_a_stop_ends_a_start_that_waits(bench: Bench) -> None:
     thread.start()
     eventually(lambda: driver._next is not None and bench.proxy.accepted == 2, "it connects")
     since = time.monotonic()
-    driver.stop()
+    driver.stop(5.0)
     thread.join(20)
     assert time.monotonic() - since < 8
     assert "was stopped" in str(errors[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_qu
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
-from tests.support import message, queue
+from tests.support import DEADLINE, message, queue
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
 from wippy_queue.drivers.amqp.intake import Intake, Receipt
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
@@ -28,6 +29,7 @@ def test_without_pika_everything_is_known_but_the_driver_cannot_be_made() -> Non
     """`check` reads applications on machines without the extra; a run says what to install."""
     code = """
 import sys
+import time
 sys.modules["pika"] = None
 from wippy_queue import Engine, Unavailable
 from wippy_queue.drivers import DRIVER_KINDS
@@ -309,5 +311,5 @@ def test_drops_of_a_lost_connection_are_not_handed_over() -> None:
     put("lost", False)
     put("kept", True)
     dropper.start()
-    dropper.stop()
+    dropper.stop(time.monotonic() + DEADLINE)
     assert seen == forgotten == ["kept"]

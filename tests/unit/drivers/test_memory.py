@@ -23,7 +23,7 @@ def waiting(count: int) -> int:
         driver.publish(TASKS, [message(str(uuid.uuid4()), body, headers={"correlation_id": "c"})], 1.0)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    driver.stop()
+    driver.stop(5.0)
     return size
 
 

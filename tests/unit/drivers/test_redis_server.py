@@ -41,7 +41,7 @@ def server(shared: RedisServer) -> RedisServer:
 def make(server: RedisServer, request: pytest.FixtureRequest) -> Callable[..., RedisDriver]:
     def driver(**config: Any) -> RedisDriver:
         made = RedisDriver(EntryId("test:redis"), RedisConfig(**{"url": server.url, "lease": 10.0, **config}))
-        request.addfinalizer(made.stop)
+        request.addfinalizer(lambda: made.stop(DEADLINE))
         made.start()
         return made
 
@@ -141,9 +141,9 @@ class TestSettling:
         publish(driver, queue, "a", "b", priority=3, expires_at=time.time() + 3600)
         subscription = driver.subscribe(queue, 2)
         deliveries = subscription.receive(2, DEADLINE)
-        assert all(map(subscription.begin, deliveries))
+        assert subscription.begin(deliveries) == deliveries
         assert ack(subscription, deliveries) == [None, None]
-        subscription.close()
+        subscription.close(DEADLINE)
         assert {key for key in server.ask("KEYS", "*") if "sleepers" not in key} == {"wq:{tasks}:seq"}
 
 
@@ -157,7 +157,7 @@ class TestAttempts:
         begun, _ = subscription.receive(2, DEADLINE)
         if not marks:
             life(driver)._marks.close()
-        assert subscription.begin(begun)
+        assert subscription.begin([begun])
         held = subscription._owner.held_key
 
         def places() -> dict[str, str]:
@@ -175,7 +175,7 @@ class TestAttempts:
         publish(driver, queue, "a")
         subscription = driver.subscribe(queue, 1)
         (delivery,) = subscription.receive(1, DEADLINE)
-        assert subscription.begin(delivery)
+        assert subscription.begin([delivery])
         held = subscription._owner.held_key
         eventually(lambda: _ask(driver, "ZSCORE", held, "a") == "1.5", "the mark has arrived")
         server.ask("ZADD", held.decode(), 1, "a")  # as if it had not
@@ -356,11 +356,11 @@ def test_tls_checks_the_server(tmp_path: Path, request: pytest.FixtureRequest) -
                 publish(driver, queue, "a")
                 subscription = driver.subscribe(queue, 1)
                 deliveries = subscription.receive(1, DEADLINE)
-                return subscription.begin(deliveries[0]) and ack(subscription, deliveries) == [None]
+                return bool(subscription.begin([deliveries[0]])) and ack(subscription, deliveries) == [None]
             except Unavailable:
                 return False
             finally:
-                driver.stop()
+                driver.stop(DEADLINE)
 
         assert works(TlsConfig(ca=str(cert)))
         assert works(TlsConfig(insecure_skip_verify=True))

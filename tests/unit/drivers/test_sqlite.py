@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 import pytest
 
 from wippy_queue.delivery import Action, Delivery, Settlement
@@ -21,7 +21,7 @@ from wippy_queue.drivers.sqlite.database import SCHEMA_VERSION
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
 from wippy_queue.drivers.sqlite.options import SqliteConfig, SqliteQueueOptions
 from wippy_queue.drivers.sqlite.writer import Writer
-from wippy_queue.errors import Conflict, Invalid, QueueFull, Unavailable
+from wippy_queue.errors import Conflict, Invalid, QueueFull, Timeout, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import DropReason, Queue
@@ -70,7 +70,7 @@ def opener(file: Path) -> Iterator[Opener]:
 
     yield start
     for driver in opened:
-        driver.stop()
+        driver.stop(5.0)
 
 
 @pytest.fixture
@@ -124,20 +124,20 @@ def test_a_message_comes_back_as_it_was_published(driver: SqliteDriver) -> None:
     )
     driver.publish(queue, [sent], 1)
     delivery = driver.subscribe(queue, 5).receive(5, 1)[0]
-    assert attrs.asdict(delivery.message) == attrs.asdict(sent)
+    assert delivery.message == sent
     assert [type(value) for value in delivery.message.headers.values()] == [str, int, float, bool, float]
 
 
 def test_messages_outlive_a_stop_and_a_start(driver: SqliteDriver, opener: Opener) -> None:
     driver.publish(a_queue(), [a_message("1"), a_message("2")], 1)
-    driver.stop()
-    driver.stop()
+    driver.stop(5.0)
+    driver.stop(5.0)
     with pytest.raises(Unavailable, match="not running"):
         driver.publish(a_queue(), [a_message("3")], 1)
     driver.start()
     driver.start()
     assert ids(driver.peek(a_queue(), 10)) == ["1", "2"]
-    driver.stop()
+    driver.stop(5.0)
     assert ids(opener().subscribe(a_queue(), 9).receive(9, 1)) == ["1", "2"]
 
 
@@ -161,7 +161,7 @@ def test_a_release_goes_to_the_head_and_a_requeue_to_the_tail_with_what_it_was_g
     driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], 1)
     subscription = driver.subscribe(queue, 9)
     first, second = subscription.receive(2, 1)
-    again = attrs.evolve(second.message, attempts=1, headers={"why": "retry"})
+    again = msgspec.structs.replace(second.message, attempts=1, headers={"why": "retry"})
     done = Settled()
     subscription.settle([Settlement(second, "requeue", again), Settlement(first, "release", done=done)])
     assert done.wait() is None
@@ -236,16 +236,16 @@ def test_cancel_wakes_receive_and_close_gives_back_in_order_and_uncounted(driver
     driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], 1)
     subscription = driver.subscribe(queue, 9)
     first, second, third = subscription.receive(9, 1)
-    assert subscription.begin(second)
+    assert subscription.begin([second])
     done = Settled()
     subscription.settle([Settlement(first, done=done)])
-    subscription.close()
-    subscription.close()
+    subscription.close(5.0)
+    subscription.close(5.0)
     assert done.wait() is None
     late = Settled()
     subscription.settle([Settlement(third, done=late)])
     assert isinstance(late.wait(), Conflict)
-    assert not subscription.begin(third)
+    assert not subscription.begin([third])
     assert [(message.id, message.attempts) for message in driver.peek(queue, 9)] == [("2", 0), ("3", 0)]
     assert driver.info(queue).in_flight == 0
 
@@ -258,7 +258,7 @@ def test_a_stop_flushes_settles_gives_back_the_rest_and_leaves_no_boards(
     subscription = driver.subscribe(queue, 9)
     held = subscription.receive(9, 1)
     subscription.settle([Settlement(delivery) for delivery in held[:2]])
-    driver.stop()
+    driver.stop(5.0)
     assert sorted(path.name for path in file.parent.iterdir()) == [file.name]
     assert ids(opener().peek(queue, 9)) == ["2", "3"]
     assert_totals_are_right(file)
@@ -267,7 +267,7 @@ def test_a_stop_flushes_settles_gives_back_the_rest_and_leaves_no_boards(
 def test_a_stop_frees_publishers_that_wait_for_room(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=1)
     driver.publish(queue, [a_message("1")], 1)
-    threading.Timer(0.1, driver.stop).start()
+    threading.Timer(0.1, driver.stop, [5.0]).start()
     with pytest.raises(Unavailable, match="stopped") as caught:
         driver.publish(queue, [a_message("2")], 30)
     assert not isinstance(caught.value, QueueFull)
@@ -355,7 +355,7 @@ def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(drive
     assert enough.wait(10)
     assert dropped[1:] == [(["2", "3"], "maxlen")]
     assert ids(driver.peek(a_queue("dead"), 9)) == ["2", "3"]
-    driver.stop()
+    driver.stop(5.0)
     assert_totals_are_right(file)
 
 
@@ -365,7 +365,7 @@ def test_drop_oldest_without_on_drop_forgets(driver: SqliteDriver, file: Path) -
         driver.publish(queue, [a_message(str(number))], 1)
     assert ids(driver.peek(queue, 9)) == ["3", "4"]
     assert driver.info(queue).message_count == 2
-    driver.stop()
+    driver.stop(5.0)
     assert_totals_are_right(file)
 
 
@@ -386,7 +386,7 @@ def test_expired_messages_are_dropped_and_never_delivered(driver: SqliteDriver, 
     assert driver.wait_idle(queue, 10)
     driver.publish(a_queue("other"), [a_message("old", expires_at=time.time() - 1)], 1)
     assert driver.subscribe(a_queue("other"), 9).receive(9, 0) == []
-    driver.stop()
+    driver.stop(5.0)
     assert_totals_are_right(file)
 
 
@@ -405,7 +405,7 @@ def test_info_peek_and_purge(driver: SqliteDriver, file: Path) -> None:
     assert ids(driver.peek(queue, 1)) == ["2"]
     assert driver.purge(queue) == 3
     assert driver.info(queue).message_count == 1
-    driver.stop()
+    driver.stop(5.0)
     assert_totals_are_right(file)
 
 
@@ -426,19 +426,19 @@ def test_wait_idle_ends_with_the_last_settle(driver: SqliteDriver) -> None:
 def test_an_owner_that_hangs_loses_its_messages_and_can_no_longer_settle(driver: SqliteDriver, opener: Opener) -> None:
     """Its keeper stands still, as in a process that was suspended; what had begun is an attempt, the rest is not."""
     hung = opener(lease=0.4)
-    driver.stop()
+    driver.stop(5.0)
     queue = a_queue()
     hung.publish(queue, [a_message("begun"), a_message("buffered")], 1)
     subscription = hung.subscribe(queue, 9)
     begun, buffered = subscription.receive(9, 1)
-    assert subscription.begin(begun)
+    assert subscription.begin([begun])
     subscription.keep = lambda: None  # type: ignore[method-assign]
 
     rescuer = opener(lease=0.4)
     other = rescuer.subscribe(queue, 9)
     taken = other.receive(9, 10)
     assert [(one.message.id, one.message.attempts) for one in taken] == [("begun", 1), ("buffered", 0)]
-    assert not subscription.begin(buffered)
+    assert not subscription.begin([buffered])
     done = Settled()
     subscription.settle([Settlement(begun, done=done)])
     assert isinstance(done.wait(), Conflict)
@@ -446,7 +446,7 @@ def test_an_owner_that_hangs_loses_its_messages_and_can_no_longer_settle(driver:
     settled = Settled()
     other.settle([Settlement(taken[0], done=settled), Settlement(taken[1], "release")])
     assert settled.wait() is None
-    other.close()
+    other.close(5.0)
     assert ids(subscription.receive(9, 10)) == ["buffered"]  # it consumes again, under a new lease
 
 
@@ -456,9 +456,9 @@ def test_leases_of_what_is_buffered_and_what_runs_are_extended(opener: Opener) -
     holder.publish(queue, [a_message("1"), a_message("2")], 1)
     subscription = holder.subscribe(queue, 9)
     first, second = subscription.receive(9, 1)
-    assert subscription.begin(first)
+    assert subscription.begin([first])
     assert other.subscribe(queue, 9).receive(9, 1.5) == []  # nearly four leases
-    assert subscription.begin(second)
+    assert subscription.begin([second])
     done = Settled()
     subscription.settle([Settlement(first), Settlement(second, done=done)])
     assert done.wait() is None
@@ -478,6 +478,47 @@ def test_a_settle_waits_for_another_process_s_lock_to_go(driver: SqliteDriver, f
     other.execute("ROLLBACK")
     other.close()
     assert done.wait() is None
+
+
+def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(opener: Opener, file: Path) -> None:
+    """With many consumers too; what they could not settle comes again."""
+    driver = opener()
+    queue = a_queue()
+    driver.publish(queue, [a_message(str(number)) for number in range(20)], 1)
+    subscriptions = [driver.subscribe(queue, 1) for _ in range(20)]
+    held = [delivery for subscription in subscriptions for delivery in subscription.receive(1, 1)]
+    done = Settled()
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused: list[Exception] = []
+
+    def publish() -> None:
+        try:
+            driver.publish(queue, [a_message("late")], 10)
+        except (Unavailable, Timeout) as error:
+            refused.append(error)
+
+    publisher = threading.Thread(target=publish, daemon=True)
+    publisher.start()
+    for subscription, delivery in zip(subscriptions, held, strict=True):
+        assert delivery.claim()
+        subscription.settle([Settlement(delivery, done=done)])
+    began = time.monotonic()
+    subscriptions[0].close(0.2)
+    assert time.monotonic() - began < 0.2 + 0.5
+    assert [type(error) for error in done.errors] == [Conflict]
+    driver.stop(0.3)
+    assert time.monotonic() - began < 0.5 + 1.0
+    assert [type(error) for error in done.errors] == [Conflict] * 20
+    publisher.join(5.0)
+    assert refused
+    other.execute("ROLLBACK")
+    other.close()
+    again = opener().subscribe(queue, 20)
+    received: list[str] = []
+    while len(received) < 20 and (deliveries := again.receive(20, 5.0)):
+        received += ids(deliveries)
+    assert sorted(received, key=int) == [str(number) for number in range(20)]
 
 
 # group commit
@@ -504,7 +545,7 @@ def test_threads_share_commits_and_every_confirmed_message_is_there(driver: Sqli
         mine = [name for name in stored if name.startswith(f"{thread_number}-")]
         assert mine == [f"{thread_number}-{number}" for number in range(20)]
     assert commits() < 320
-    driver.stop()
+    driver.stop(5.0)
     assert_totals_are_right(file)
 
 
@@ -572,12 +613,12 @@ def test_a_graceful_life_loses_nothing_and_delivers_nothing_twice(opener: Opener
                 dice.shuffle(held)
                 while len(held) > 3:
                     one = held.pop()
-                    subscription.begin(one)
+                    subscription.begin([one])
                     action: Action = dice.choice(["ack", "ack", "release", "requeue"])
                     told = functools.partial(done, one, action)
                     subscription.settle([Settlement(one, action, one.message, dice.choice([0, 0.02]), told)])
             subscription.settle([Settlement(one, done=functools.partial(done, one, "ack")) for one in held[:2]])
-            subscription.close()  # and gives back the others
+            subscription.close(5.0)  # and gives back the others
 
     publishers = [threading.Thread(target=publish, args=(seed,)) for seed in range(3)]
     consumers = [threading.Thread(target=consume, args=(seed,)) for seed in range(3)]
@@ -590,7 +631,7 @@ def test_a_graceful_life_loses_nothing_and_delivers_nothing_twice(opener: Opener
     for thread in consumers:
         thread.join()
     for driver in drivers:
-        driver.stop()
+        driver.stop(5.0)
     assert idle
     assert lost == []
     assert sorted(acked) == sorted(published)
@@ -658,7 +699,7 @@ def test_a_settle_that_the_disk_refuses_is_repeated(driver: SqliteDriver, troubl
     with writer._connection_lock:
         writer._connection.execute(trouble)
     done = Settled()
-    bigger = attrs.evolve(delivery.message, attempts=1, body=bytes(100_000))
+    bigger = msgspec.structs.replace(delivery.message, attempts=1, body=bytes(100_000))
     subscription.settle([Settlement(delivery, "requeue", bigger, done=done)])
     with pytest.raises(Unavailable):
         driver.publish(queue, [a_message("2", body=bytes(100_000))], 1)
@@ -675,7 +716,7 @@ def test_a_missing_folder_is_named_with_its_cure(tmp_path: Path) -> None:
         driver.start()
     (tmp_path / "none").mkdir()
     driver.start()
-    driver.stop()
+    driver.stop(5.0)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> None:
@@ -701,7 +742,7 @@ def test_another_program_s_database_and_a_newer_schema_are_refused(tmp_path: Pat
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 def test_a_read_only_file_is_said_so(driver: SqliteDriver, file: Path) -> None:
-    driver.stop()
+    driver.stop(5.0)
     file.chmod(0o444)
     with pytest.raises(Unavailable, match="cannot be written"):
         driver.start()

@@ -24,7 +24,7 @@ QUEUE = Queue(id=EntryId("app:tasks"), name="tasks", driver=EntryId("app:disk"))
 
 # What every child begins with; it is told the file, and says what it has done line by line.
 PRELUDE = """
-import attrs, sys, threading, time
+import msgspec, sys, threading, time
 from wippy_queue.delivery import Settlement
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
 from wippy_queue.drivers.sqlite.options import SqliteConfig
@@ -112,7 +112,7 @@ def opened(file: Path) -> Iterator[SqliteDriver]:
     try:
         yield driver
     finally:
-        driver.stop()
+        driver.stop(5.0)
 
 
 def publish(driver: SqliteDriver, *names: str) -> None:
@@ -161,12 +161,12 @@ def settle(*settlements):
     subscription.settle(list(settlements[:-1]) + [Settlement(*settlements[-1], done=lambda error: flushed.set())])
     flushed.wait()
 for name in ("acked", "begun", "released", "requeued"):
-    assert subscription.begin(held[name])
+    assert subscription.begin([held[name]])
 settle((held["acked"],))
 settle((held["released"], "release"))
 again = {one.message.id: one for one in subscription.receive(10, 5)}  # buffered now, in whatever slot
 assert list(again) == ["released"]
-settle((held["requeued"], "requeue", attrs.evolve(held["requeued"].message, attempts=7), 0.0))
+settle((held["requeued"], "requeue", msgspec.structs.replace(held["requeued"].message, attempts=7), 0.0))
 assert [one.message.id for one in subscription.receive(10, 5)] == ["requeued"]
 say("handling")
 sys.stdin.read()
@@ -199,7 +199,7 @@ def test_each_kill_counts_so_a_message_that_kills_its_process_ends_somewhere(
             """
 subscription = driver.subscribe(queue, 10)
 [one] = subscription.receive(10, 5)
-assert subscription.begin(one)
+assert subscription.begin([one])
 say("attempts", one.message.attempts)
 sys.stdin.read()
 """,
@@ -219,7 +219,7 @@ def test_a_running_process_takes_over_from_a_killed_one_within_seconds(
             """
 subscription = driver.subscribe(queue, 10)
 one, two = subscription.receive(10, 5)
-assert subscription.begin(one)
+assert subscription.begin([one])
 say("handling")
 sys.stdin.read()
 """,
@@ -244,13 +244,13 @@ driver.start()
 driver.declare(queue)
 subscription = driver.subscribe(queue, 10)
 one, two = subscription.receive(10, 5)
-assert subscription.begin(one)
+assert subscription.begin([one])
 say("handling")
 sys.stdin.readline()
-say("begins", subscription.begin(two))
+say("begins", bool(subscription.begin([two])))
 subscription.settle([Settlement(one, done=lambda error: say("settled", type(error).__name__))])
 say("again", *(again.message.attempts for again in subscription.receive(10, 5)))
-driver.stop()
+driver.stop(5.0)
 """
         )
         suspended.wait_for("handling")
@@ -262,7 +262,7 @@ driver.stop()
         suspended.tell("go on")
         assert suspended.hear() == "begins False"
         assert suspended.hear() == "settled Conflict"
-        subscription.close()
+        subscription.close(5.0)
         assert suspended.hear() == "again 1 0"
 
 
@@ -270,15 +270,20 @@ CONSUMES = """
 say("up")
 sys.stdin.readline()
 subscription = driver.subscribe(queue, 20)
+first = True
 while True:
     batch = subscription.receive(10, 0.3)
     if not batch and driver.wait_idle(queue, 0):
         break
+    if batch and first:
+        first = False
+        say("has some")
+        sys.stdin.readline()
     for one in batch:
-        assert subscription.begin(one)
+        assert subscription.begin([one])
         say(one.message.id)
     subscription.settle([Settlement(one) for one in batch])
-driver.stop()
+driver.stop(5.0)
 """
 
 
@@ -292,12 +297,15 @@ def test_processes_that_share_a_file_deliver_each_message_once(file: Path, child
         publish(driver, *names[:300])
         for each in children:
             each.tell("go")
+        for each in children:
+            each.wait_for("has some")
+        for each in children:
+            each.tell("go on")
         for name in names[300:]:
             publish(driver, name)
         assert driver.wait_idle(QUEUE, 30)
     seen = [each.end() for each in children]
     assert sorted(name for some in seen for name in some) == sorted(names)
-    assert sum(bool(some) for some in seen) >= 2, "one process did everything"
     assert boards(file) == []
 
 
@@ -320,7 +328,7 @@ for number in range(10**9):
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 driver.publish(queue, [message("after")], 5)
 say("after")
-driver.stop()
+driver.stop(5.0)
 """,
     )
     said = killed.end()
@@ -340,8 +348,8 @@ def test_a_settle_that_was_accepted_but_not_committed_is_an_attempt_unless_it_wa
         """
 subscription = driver.subscribe(queue, 10)
 one, two = subscription.receive(10, 5)
-assert subscription.begin(one)
-assert subscription.begin(two)
+assert subscription.begin([one])
+assert subscription.begin([two])
 import sqlite3
 other = sqlite3.connect(sys.argv[1], isolation_level=None)
 other.execute("BEGIN IMMEDIATE")  # so that the flush has to wait

@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
 import boto3
+import msgspec
 import pytest
 
 from tests.moto_sqs import aws_config, sqs_config
@@ -58,7 +58,7 @@ def opener(sqs_endpoint: str) -> Iterator[Opener]:
 
     yield open_driver
     for driver in drivers:
-        driver.stop()
+        driver.stop(DEADLINE)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def settle(subscription: Subscription, delivery: Delivery, action: Action = "ack
 
 
 def failed(delivery: Delivery) -> Message:
-    return attrs.evolve(delivery.message, attempts=delivery.message.attempts + 1)
+    return msgspec.structs.replace(delivery.message, attempts=delivery.message.attempts + 1)
 
 
 # names and attributes
@@ -330,9 +330,9 @@ def test_twelve_hours_are_the_end_of_a_lease(opener: Opener, name: str) -> None:
     driver.publish(queue, [a_message("a")], DEADLINE)
     subscription = driver.subscribe(queue, 1)
     (delivery,) = receive(subscription, 1)
-    assert subscription.begin(delivery)
+    assert subscription.begin([delivery])
     delivery.receipt.received -= 43_200
-    eventually(lambda: not subscription.begin(delivery), "the lease has ended")
+    eventually(lambda: not subscription.begin([delivery]), "the lease has ended")
     assert isinstance(settle(subscription, delivery), Conflict)
     assert ids(receive(subscription, 1)) == ["a"]
 
@@ -347,7 +347,7 @@ def test_what_was_handed_back_unhandled_has_no_attempts(opener: Opener, name: st
         (delivery,) = receive(subscription, 1)
         assert (delivery.message.attempts, dict(delivery.message.headers)) == (1, {"n": 9})
         assert settle(subscription, delivery, "release") is None
-        subscription.close()
+        subscription.close(DEADLINE)
     assert driver.info(queue).message_count == 1
 
 
@@ -396,7 +396,7 @@ def test_a_repeated_id_is_a_no_op_on_a_fifo_queue_and_a_requeue_is_not(fifo: tup
         driver.publish(queue, [a_message("a b", headers={"n": 1})], DEADLINE)
     subscription = driver.subscribe(queue, 5)
     (delivery,) = receive(subscription, 1)
-    changed = attrs.evolve(delivery.message, headers={"n": 2})
+    changed = msgspec.structs.replace(delivery.message, headers={"n": 2})
     assert settle(subscription, delivery, "requeue", message=changed) is None
     (again,) = receive(subscription, 1)
     assert dict(again.message.headers) == {"n": 2}
@@ -618,6 +618,6 @@ def test_a_replay_into_a_fifo_queue_is_stored_although_its_id_was_there_minutes_
     [delivery] = subscription.receive(10, DEADLINE)
     assert delivery.claim()
     subscription.settle([Settlement(delivery)])
-    subscription.close()
+    subscription.close(DEADLINE)
     driver.publish(queue, [revived(original)], 5)
     assert [message.id for message in driver.peek(queue, 10)] == ["m-1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +106,7 @@ def test_a_message_of_another_program_is_taken_as_it_is() -> None:
 
 
 def test_a_text_of_another_program_that_is_no_json_is_bytes() -> None:
-    assert attrs.evolve(foreign("hello"), timestamp=0.0).encoding == "binary"
+    assert msgspec.structs.replace(foreign("hello"), timestamp=0.0).encoding == "binary"
     assert foreign("hello").body == b"hello"
 
 

@@ -29,7 +29,7 @@ def queue() -> Queue:
 def declare(driver: Driver, queue: Queue) -> None:
     driver.start()
     driver.declare(queue)
-    driver.stop()
+    driver.stop(5.0)
 
 
 def test_sqlite_wants_a_folder_that_it_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def driver() -> Iterator[MemoryDriver]:
     for declared in (TASKS, DEAD, PLAIN):
         driver.declare(declared)
     yield driver
-    driver.stop()
+    driver.stop(5.0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Unavailable
 from wippy_queue.flow.feeder import Feeder
 from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.tempo import Tempo
 
 
 class Scripted(FakeSubscription):
@@ -53,7 +54,7 @@ def start(subscription: Scripted, buffer: PrefetchBuffer, ready: int = 0) -> tup
 
 
 def test_it_asks_for_no_more_than_there_is_room_for() -> None:
-    buffer = PrefetchBuffer(5)
+    buffer = PrefetchBuffer(5, Tempo())
     subscription = Scripted(iter([deliveries(3), deliveries(2)]))
     thread, failures = start(subscription, buffer)
     for _ in range(5):
@@ -67,7 +68,7 @@ def test_it_asks_for_no_more_than_there_is_room_for() -> None:
 
 
 def test_what_arrives_after_the_close_is_kept_to_be_handed_back() -> None:
-    buffer, late, arrived = PrefetchBuffer(5), deliveries(2), threading.Event()
+    buffer, late, arrived = PrefetchBuffer(5, Tempo()), deliveries(2), threading.Event()
 
     def script() -> Iterator[list[Delivery]]:
         buffer.close()
@@ -84,7 +85,7 @@ def test_what_arrives_after_the_close_is_kept_to_be_handed_back() -> None:
 
 def test_a_consumer_that_hears_nothing_although_messages_are_ready_is_deaf() -> None:
     """Alive, connected, and silent: what users of other systems find out from their customers."""
-    thread, failures = start(Scripted(iter([[], [], [], []])), PrefetchBuffer(5), ready=7)
+    thread, failures = start(Scripted(iter([[], [], [], []])), PrefetchBuffer(5, Tempo()), ready=7)
     thread.join(DEADLINE)
     [failure] = failures
     assert isinstance(failure, Unavailable)
@@ -92,7 +93,7 @@ def test_a_consumer_that_hears_nothing_although_messages_are_ready_is_deaf() -> 
 
 
 def test_one_that_hears_nothing_because_there_is_nothing_is_well() -> None:
-    buffer, subscription = PrefetchBuffer(5), Scripted(iter([[]] * 20))
+    buffer, subscription = PrefetchBuffer(5, Tempo()), Scripted(iter([[]] * 20))
     thread, failures = start(subscription, buffer, ready=0)
     while len(subscription.limits) < 21:
         thread.join(0.01)
@@ -104,7 +105,7 @@ def test_one_that_hears_nothing_because_there_is_nothing_is_well() -> None:
 
 def test_now_and_then_nothing_is_no_deafness() -> None:
     script = iter([[], [], deliveries(1), [], [], deliveries(1)])
-    buffer, subscription = PrefetchBuffer(5), Scripted(script)
+    buffer, subscription = PrefetchBuffer(5, Tempo()), Scripted(script)
     thread, failures = start(subscription, buffer, ready=7)
     while len(subscription.limits) < 7:
         thread.join(0.01)
@@ -121,5 +122,5 @@ def test_an_error_of_the_driver_is_reported(error: Exception) -> None:
             raise error
 
     failures: list[Exception] = []
-    Feeder(Broken(), PrefetchBuffer(5), lambda: 0, failures.append).run()
+    Feeder(Broken(), PrefetchBuffer(5, Tempo()), lambda: 0, failures.append).run()
     assert failures == [error]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Sequence
 
-from tests.support import DEADLINE, message
+from tests.support import DEADLINE, eventually, message
 from wippy_queue.delivery import Delivery
 from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.tempo import Tempo
 
 
 class Hand:
@@ -19,7 +21,7 @@ def deliveries(count: int) -> list[Delivery]:
 
 
 def test_deliveries_come_out_in_order_and_into_the_hand() -> None:
-    buffer, hand = PrefetchBuffer(3), Hand()
+    buffer, hand = PrefetchBuffer(3, Tempo()), Hand()
     first, second = deliveries(2)
     assert buffer.put_many([first, second])
     assert buffer.take(hand) == [first]
@@ -28,14 +30,14 @@ def test_deliveries_come_out_in_order_and_into_the_hand() -> None:
 
 
 def test_room_is_what_prefetch_leaves() -> None:
-    buffer = PrefetchBuffer(3)
+    buffer = PrefetchBuffer(3, Tempo())
     assert buffer.wait_room() == 3
     buffer.put_many(deliveries(2))
     assert buffer.wait_room() == 1
 
 
 def test_a_full_buffer_makes_the_feeder_wait_until_a_worker_takes() -> None:
-    buffer, rooms, asked = PrefetchBuffer(1), [], threading.Event()
+    buffer, rooms, asked = PrefetchBuffer(1, Tempo()), [], threading.Event()
     buffer.put_many(deliveries(1))
 
     def feeder() -> None:
@@ -53,7 +55,7 @@ def test_a_full_buffer_makes_the_feeder_wait_until_a_worker_takes() -> None:
 
 
 def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> None:
-    buffer, results = PrefetchBuffer(5), []
+    buffer, results = PrefetchBuffer(5, Tempo()), []
     waiting = [threading.Thread(target=lambda: results.append(buffer.take(Hand()))) for _ in range(3)]
     for thread in waiting:
         thread.start()
@@ -62,7 +64,7 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
         thread.join(DEADLINE)
     assert results == [(), (), ()]
 
-    full = PrefetchBuffer(5)
+    full = PrefetchBuffer(5, Tempo())
     put = deliveries(3)
     full.put_many(put)
     full.take(Hand())
@@ -72,23 +74,84 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
     assert full.close() == []
 
 
-def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles() -> None:
-    buffer = PrefetchBuffer(20, takers=4)
+def fast(most: int, awake: int) -> Tempo:
+    tempo = Tempo(limit=most)
+    tempo.most, tempo.awake = most, awake
+    return tempo
+
+
+def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles_who_is_worth_waking() -> None:
+    tempo = fast(16, awake=4)
+    buffer = PrefetchBuffer(20, tempo)
+    for _ in range(8):
+        buffer.enter()
     put = deliveries(20)
     buffer.put_many(put)
-    assert buffer.take(Hand(), 16) == put[:5]
-    assert buffer.take(Hand(), 2) == put[5:7]
-    assert buffer.take(Hand(), 16) == put[7:11]
-    assert buffer.take(Hand()) == put[11:12]
+    assert buffer.take(Hand()) == put[:5]
+    tempo.most = 2
+    assert buffer.take(Hand()) == put[5:7]
+    tempo.most, tempo.awake = 16, 1
+    assert buffer.take(Hand()) == put[7:20]
 
 
 def test_what_was_not_begun_goes_back_in_front_in_order() -> None:
-    buffer = PrefetchBuffer(3, takers=1)
+    buffer = PrefetchBuffer(3, fast(3, awake=1))
     put = deliveries(3)
     buffer.put_many(put)
-    taken = buffer.take(Hand(), 3)
+    taken = buffer.take(Hand())
     buffer.put_many(deliveries(1))
     assert buffer.put_back(taken[1:])
-    assert buffer.take(Hand(), 2) == put[1:]
+    assert list(buffer.take(Hand()))[:2] == put[1:]
     buffer.close()
     assert not buffer.put_back(taken)
+
+
+class Workers:
+    """Threads that take once each, and say when they have."""
+
+    def __init__(self, buffer: PrefetchBuffer, count: int) -> None:
+        self.buffer = buffer
+        self.taken: queue.Queue[int] = queue.Queue()
+        self.threads = [threading.Thread(target=self._take, daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+        eventually(lambda: buffer._idle == count, "all wait")
+
+    def _take(self) -> None:
+        self.buffer.enter()
+        self.taken.put(len(self.buffer.take(Hand())))
+
+    def end(self) -> None:
+        self.buffer.close()
+        for thread in self.threads:
+            thread.join(DEADLINE)
+
+
+def test_while_handlers_are_slow_every_delivery_wakes_a_worker() -> None:
+    buffer = PrefetchBuffer(10, Tempo())
+    workers = Workers(buffer, 5)
+    buffer.put_many(deliveries(4))
+    assert [workers.taken.get(timeout=DEADLINE) for _ in range(4)] == [1] * 4
+    assert (buffer._idle, buffer._qsize()) == (1, 0)
+    workers.end()
+
+
+def test_while_handlers_are_fast_no_more_workers_are_woken_than_are_worth_it() -> None:
+    buffer = PrefetchBuffer(10, fast(2, awake=1))
+    workers = Workers(buffer, 5)
+    buffer.put_many(deliveries(4))
+    assert workers.taken.get(timeout=DEADLINE) == 2
+    assert (buffer._idle, buffer._qsize()) == (4, 2), "the one who took will be back soon"
+    workers.end()
+
+
+def test_when_a_handler_takes_its_time_somebody_else_looks_after_the_rest() -> None:
+    tempo = fast(2, awake=1)
+    buffer = PrefetchBuffer(10, tempo)
+    workers = Workers(buffer, 3)
+    buffer.put_many(deliveries(6))
+    assert workers.taken.get(timeout=DEADLINE) == 2
+    tempo.slow()
+    buffer.leave()
+    assert [workers.taken.get(timeout=DEADLINE) for _ in range(2)] == [1, 1]
+    workers.end()

@@ -47,7 +47,7 @@ def setup() -> Iterator[Setup]:
     driver = MemoryDriver(EntryId("app:memory"))
     driver.start()
     yield Setup(driver)
-    driver.stop()
+    driver.stop(DEADLINE)
 
 
 def test_bodies_are_encoded_with_the_codec_of_their_queue(setup: Setup) -> None:
@@ -156,7 +156,7 @@ def test_an_option_that_the_driver_cannot_honour_names_the_driver(option: Any) -
     setup = Setup(driver, Capabilities(delay=False, ttl=False, priority=False))
     with pytest.raises(Invalid, match="driver app:memory of queue app:tasks cannot honour it"):
         setup.publish({"n": 1}, **option)
-    driver.stop()
+    driver.stop(DEADLINE)
 
 
 def test_an_unknown_queue_is_not_found_with_a_suggestion(setup: Setup) -> None:

@@ -27,7 +27,7 @@ def route(monkeypatch: pytest.MonkeyPatch) -> Iterator[Route]:
     driver.start()
     driver.publish(queue(), [message(f"m-{number}") for number in range(5)], 1.0)
     yield Route(queue(), driver)
-    driver.stop()
+    driver.stop(5.0)
 
 
 def ids(route: Route) -> list[str]:

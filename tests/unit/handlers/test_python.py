@@ -37,7 +37,7 @@ class Bench:
         return delivery.claim()
 
     def run(self, body: bytes = b'{"n":1}', **fields: Any) -> Outcome:
-        return self.session.handle(Delivery(message(body=body, **fields), 1))
+        return self.session.handle([Delivery(message(body=body, **fields), 1)])[0]
 
 
 @pytest.mark.parametrize("result", [None, True, 0, "", {"a": 1}, (None, "err"), []])

@@ -314,7 +314,7 @@ class Worker:
         assert self.running.wait(DEADLINE)
 
     def _run(self) -> None:
-        self.outcome = self.session.handle(make_delivery(b"1"))
+        self.outcome = self.session.handle([make_delivery(b"1")])[0]
 
     def end(self) -> Outcome:
         self._thread.join(DEADLINE)
@@ -358,9 +358,9 @@ def test_a_kill_that_comes_late_spares_what_took_the_place_of_the_killed() -> No
     session = functions.add("main", "return funcs.call('app:inner')").open(make_worker())
     killed = session._runtime
     killed.kill()
-    assert session.handle(make_delivery(b"1")).ok
+    assert session.handle([make_delivery(b"1")])[0].ok
     killed.kill()
-    assert session.handle(make_delivery(b"1")).ok
+    assert session.handle([make_delivery(b"1")])[0].ok
 
 
 def test_a_callee_that_is_killed_before_it_has_loaded_is_cancelled() -> None:
@@ -376,6 +376,6 @@ def test_a_kill_between_two_calls_spares_the_runtimes_that_were_given_back() -> 
     inner = functions.add("inner", "return 1")
     main = functions.add("main", "return funcs.call('app:inner')")
     session = main.open(make_worker())
-    assert session.handle(make_delivery(b"1")).ok
+    assert session.handle([make_delivery(b"1")])[0].ok
     session.kill()
     assert inner.call([]) == 1

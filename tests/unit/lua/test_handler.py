@@ -16,7 +16,7 @@ from wippy_queue.handler import ACK, Outcome
 def handle(body: str, data: bytes = b"{}", **settings: Any) -> Outcome:
     encoding = settings.pop("encoding", "json")
     session = make_function(f"return function(body) {body} end", **settings).open(make_worker())
-    return session.handle(make_delivery(data, encoding))
+    return session.handle([make_delivery(data, encoding)])[0]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_raise_is_an_error_with_its_place_and_trace() -> None:
     session = make_function("local function inner()\n  error('broken')\nend\nreturn function()\n  inner()\nend").open(
         make_worker()
     )
-    outcome = session.handle(make_delivery())
+    outcome = session.handle([make_delivery()])[0]
     assert outcome.error is not None
     assert outcome.error.message == "handler.lua:2: broken"
     assert outcome.trace.splitlines() == [
@@ -151,16 +151,16 @@ def test_a_canceled_error_of_a_module_is_told_to_the_flow() -> None:
     end
     """
     session = make_function(text, modules=("queue",), host=make_host(published)).open(make_worker())
-    outcome = session.handle(make_delivery(b"0"))
+    outcome = session.handle([make_delivery(b"0")])[0]
     assert outcome.canceled
     assert isinstance(outcome.error, WippyQueueError)
     assert outcome.error.kind is Kind.CANCELED
-    assert not session.handle(make_delivery(b"1")).canceled, "the next message is judged by itself"
+    assert not session.handle([make_delivery(b"1")])[0].canceled, "the next message is judged by itself"
 
 
 def test_state_in_upvalues_and_globals_lives_as_long_as_the_worker() -> None:
     session = make_function("n = 0 return function() n = n + 1 return nil, tostring(n) end").open(make_worker())
-    messages = [error.message for _ in range(3) if (error := session.handle(make_delivery()).error)]
+    messages = [error.message for _ in range(3) if (error := session.handle([make_delivery()])[0].error)]
     assert messages == ["1", "2", "3"]
 
 
@@ -231,10 +231,10 @@ def test_a_function_that_cannot_be_loaded_again_fails_its_messages_only() -> Non
     text = "local c = require('c') local _, err = c.step() if err then error(err) end return function() end"
     host = make_host(modules={"c": {"step": step}}, recycle_after=1)
     session = make_function(text, modules=("c",), host=host).open(make_worker())
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok
     fail.set()
-    outcome = session.handle(make_delivery())
+    outcome = session.handle([make_delivery()])[0]
     assert outcome.error is not None
     assert outcome.error.kind is Kind.NOT_FOUND
     fail.clear()
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok

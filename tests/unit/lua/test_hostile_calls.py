@@ -67,7 +67,7 @@ def test_garbage_makes_room_for_the_results_of_python() -> None:
     host = make_host(modules={"big": {"text": lambda: "x" * 1_000_000}})
     text = "local big = require('big') return function() for i = 1, 100 do assert(#big.text() == 1000000) end end"
     session = make_function(text, modules=("big",), host=host, memory_limit=4 << 20).open(make_worker())
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok
 
 
 def test_garbage_makes_room_in_a_coroutine_too() -> None:
@@ -75,14 +75,14 @@ def test_garbage_makes_room_in_a_coroutine_too() -> None:
     text = """local big = require('big')
     return function() coroutine.wrap(function() for i = 1, 100 do assert(#big.text() == 1000000) end end)() end"""
     session = make_function(text, modules=("big",), host=host, memory_limit=4 << 20).open(make_worker())
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok
 
 
 def test_metatables_that_replace_others_are_let_go_in_the_end() -> None:
     """They are held for a while, for the sake of a fault in Lua's collector; not for ever."""
     body = "local t = setmetatable({}, {}) for i = 1, 25000 do setmetatable(t, {x = ('x'):rep(1000) .. i}) end"
     session = make_function(f"return function() {body} end", memory_limit=20 << 20).open(make_worker())
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok
 
 
 def test_an_overflow_of_the_stack_is_the_error_even_when_closing_raises_another() -> None:
@@ -97,10 +97,10 @@ def test_a_session_goes_on_after_an_overflow_of_the_stack() -> None:
     text = """local function f() pcall(f) return f() end
     return function(n) if n == 1 then f() end assert(not pcall(error)) end"""
     session = make_function(text).open(make_worker())
-    error = session.handle(make_delivery(b"1")).error
+    error = session.handle([make_delivery(b"1")])[0].error
     assert error is not None
     assert "stack overflow" in error.message
-    assert session.handle(make_delivery(b"2")).ok
+    assert session.handle([make_delivery(b"2")])[0].ok
 
 
 def test_a_long_message_of_an_error_is_cut() -> None:
@@ -140,5 +140,5 @@ def test_large_strings_do_not_put_the_end_off(wrap: str, hook_mode: HookMode) ->
     body = wrap.format("while true do local s = ('x'):rep(20000000) end")
     function = make_function(f"return function() {body} end", timeout=0.05, host=make_host(hook_mode=hook_mode))
     began = time.monotonic()
-    assert isinstance(function.open(make_worker()).handle(make_delivery()).error, Timeout)
+    assert isinstance(function.open(make_worker()).handle([make_delivery()])[0].error, Timeout)
     assert time.monotonic() - began < 2

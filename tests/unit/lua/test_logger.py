@@ -31,7 +31,7 @@ def test_inside_a_consumer_the_record_says_where(caplog: pytest.LogCaptureFixtur
         "local logger = require('logger') return function() logger.info('x') end", modules=("logger",)
     ).open(make_worker())
     with caplog.at_level(logging.INFO, logger=NAME):
-        session.handle(make_delivery(id="m-9"))
+        session.handle([make_delivery(id="m-9")])[0]
     assert caplog.records[0].fields == {  # type: ignore[attr-defined]
         "function": "app:handler", "consumer": "app:consumer", "queue": "app:tasks", "worker": 0, "message_id": "m-9",
     }  # fmt: skip
@@ -81,7 +81,7 @@ def test_levels_are_followed_from_message_to_message(caplog: pytest.LogCaptureFi
     session = make_function(text, modules=("logger",)).open(make_worker())
     for level, expected in ((logging.INFO, 0), (logging.DEBUG, 3), (logging.INFO, 3)):
         with caplog.at_level(level, logger=NAME):
-            session.handle(make_delivery())
+            session.handle([make_delivery()])[0]
         assert len(caplog.records) == expected
 
 

@@ -135,7 +135,7 @@ def test_info() -> None:
 
 def handle(body: str, worker: WorkerContext | None = None, **fields: Any) -> Outcome:
     session = make_function(f"local queue = require('queue') {body}", modules=("queue",)).open(worker or make_worker())
-    return session.handle(make_delivery(**fields))
+    return session.handle([make_delivery(**fields)])[0]
 
 
 def test_the_message_in_hand() -> None:
@@ -215,9 +215,9 @@ def test_a_message_is_released_when_its_handler_has_returned() -> None:
     end
     """
     session = make_function(text, modules=("queue",)).open(make_worker())
-    assert session.handle(make_delivery(b"1")) == ACK
+    assert session.handle([make_delivery(b"1")])[0] == ACK
     second = make_delivery(b"2")
-    assert session.handle(second) == ACK
+    assert session.handle([second])[0] == ACK
     assert not second.claimed, "the kept message must not settle the next one"
 
 

@@ -58,7 +58,7 @@ def test_the_time_limit_ends(attack: str, hook_mode: HookMode) -> None:
         f"return function() {ENDLESS[attack]} end", timeout=0.05, host=make_host(hook_mode=hook_mode)
     )
     began = time.monotonic()
-    outcome = function.open(make_worker()).handle(make_delivery())
+    outcome = function.open(make_worker()).handle([make_delivery()])[0]
     assert isinstance(outcome.error, Timeout)
     assert "exceeded its time limit of 0.05 s" in outcome.error.message
     assert time.monotonic() - began < 5
@@ -78,7 +78,7 @@ def test_the_time_limit_ends(attack: str, hook_mode: HookMode) -> None:
 def test_recursion_to_the_end_of_the_stack_cannot_be_swallowed(recursion: str, hook_mode: HookMode) -> None:
     function = make_function(f"return function() {recursion} end", timeout=0.5, host=make_host(hook_mode=hook_mode))
     session = function.open(make_worker())
-    error = session.handle(make_delivery()).error
+    error = session.handle([make_delivery()])[0].error
     assert error is not None
     assert isinstance(error, Timeout) or "stack overflow" in error.message or "error in error handling" in error.message
 
@@ -92,9 +92,9 @@ def test_a_session_goes_on_after_the_time_limit() -> None:
         end""",
         timeout=0.05,
     ).open(make_worker())
-    assert isinstance(session.handle(make_delivery(b"0")).error, Timeout)
+    assert isinstance(session.handle([make_delivery(b"0")])[0].error, Timeout)
     for expected in ("1", "2"):
-        error = session.handle(make_delivery(b"1")).error
+        error = session.handle([make_delivery(b"1")])[0].error
         assert error is not None
         assert error.message == expected, "the runtime was replaced, and the new one stays"
 
@@ -103,7 +103,7 @@ def test_calls_that_keep_their_limit_are_left_alone() -> None:
     session = make_function("return function() for i = 1, 1000 do end end", timeout=0.2).open(make_worker())
     end = time.monotonic() + 0.5  # longer than the limit: deadlines of calls that have ended must not hit later ones
     while time.monotonic() < end:
-        assert session.handle(make_delivery()).ok
+        assert session.handle([make_delivery()])[0].ok
 
 
 @pytest.mark.parametrize("hook_mode", ["async", "count"])
@@ -120,10 +120,10 @@ def test_kill_ends_the_handler_that_runs(hook_mode: HookMode, body: str) -> None
     ).open(make_worker())
     killer = threading.Thread(target=kill_when, args=(running, session))
     killer.start()
-    error = session.handle(make_delivery()).error
+    error = session.handle([make_delivery()])[0].error
     killer.join()
     assert isinstance(error, Canceled)
-    assert session.handle(make_delivery(b"1")).ok
+    assert session.handle([make_delivery(b"1")])[0].ok
     session.close()
     session.kill()
 
@@ -131,7 +131,7 @@ def test_kill_ends_the_handler_that_runs(hook_mode: HookMode, body: str) -> None
 def test_kill_is_harmless_when_nothing_runs() -> None:
     session = make_function("return function() end").open(make_worker())
     session.kill()
-    assert session.handle(make_delivery()).ok
+    assert session.handle([make_delivery()])[0].ok
 
 
 def test_a_handler_that_swallows_everything_is_killed_by_many_killers() -> None:
@@ -145,7 +145,7 @@ def test_a_handler_that_swallows_everything_is_killed_by_many_killers() -> None:
     killers = [threading.Thread(target=kill_when, args=(running, session)) for _ in range(4)]
     for killer in killers:
         killer.start()
-    assert isinstance(session.handle(make_delivery()).error, Canceled)
+    assert isinstance(session.handle([make_delivery()])[0].error, Canceled)
     for killer in killers:
         killer.join()
 
@@ -166,15 +166,15 @@ def test_the_memory_limit_ends(flood: str) -> None:
     session = make_function(
         f"return function(b) if b == 1 then return end {flood} end", memory_limit=8 << 20, timeout=20
     ).open(make_worker())
-    error = session.handle(make_delivery()).error
+    error = session.handle([make_delivery()])[0].error
     assert isinstance(error, Internal)
     assert error.message == "app:handler: the handler exceeded its memory limit of 8 MiB"
-    assert session.handle(make_delivery(b"1")).ok
+    assert session.handle([make_delivery(b"1")])[0].ok
 
 
 def test_a_handler_may_survive_its_own_lack_of_memory() -> None:
     text = "return function() local ok, why = pcall(string.rep, 'x', 30 * 1024 * 1024) return nil, tostring(why) end"
-    outcome = make_function(text, memory_limit=8 << 20).open(make_worker()).handle(make_delivery())
+    outcome = make_function(text, memory_limit=8 << 20).open(make_worker()).handle([make_delivery()])[0]
     assert outcome.error is not None
     assert outcome.error.message == "not enough memory"
 
@@ -185,7 +185,7 @@ def test_a_result_of_python_that_does_not_fit_is_a_lack_of_memory_and_no_crash()
     outcome = (
         make_function(text, modules=("big",), host=host, memory_limit=8 << 20)
         .open(make_worker())
-        .handle(make_delivery())
+        .handle([make_delivery()])[0]
     )
     assert outcome.error is not None
     assert "memory limit" in outcome.error.message
@@ -193,7 +193,7 @@ def test_a_result_of_python_that_does_not_fit_is_a_lack_of_memory_and_no_crash()
 
 def test_a_body_larger_than_the_memory_limit_is_refused_and_no_crash() -> None:
     session = make_function("return function(b) return b .. b .. b end", memory_limit=1 << 20).open(make_worker())
-    outcome = session.handle(make_delivery(b"x" * (3 << 20), "binary"))
+    outcome = session.handle([make_delivery(b"x" * (3 << 20), "binary")])[0]
     assert outcome.error is not None
     assert "memory limit of 1 MiB" in outcome.error.message
 
@@ -201,7 +201,9 @@ def test_a_body_larger_than_the_memory_limit_is_refused_and_no_crash() -> None:
 def test_what_handlers_leave_behind_spoils_the_runtime_in_the_end() -> None:
     text = "kept = {} return function() kept[#kept + 1] = ('x'):rep(300000) .. #kept return nil, tostring(#kept) end"
     session = make_function(text, memory_limit=1 << 20).open(make_worker())
-    counts = [int(error.message) for _ in range(12) if (error := session.handle(make_delivery()).error) is not None]
+    counts = [
+        int(error.message) for _ in range(12) if (error := session.handle([make_delivery()])[0].error) is not None
+    ]
     assert max(counts) < 8, "a leak is cut off by a fresh runtime"
     assert counts[0] == 1
 
@@ -209,7 +211,7 @@ def test_what_handlers_leave_behind_spoils_the_runtime_in_the_end() -> None:
 def test_runtimes_are_replaced_after_so_many_calls() -> None:
     text = "count = 0 return function() count = count + 1 return nil, tostring(count) end"
     session = make_function(text, host=make_host(recycle_after=3)).open(make_worker())
-    errors = [session.handle(make_delivery()).error for _ in range(7)]
+    errors = [session.handle([make_delivery()])[0].error for _ in range(7)]
     assert [error.message for error in errors if error] == ["1", "2", "3", "1", "2", "3", "1"]
 
 
@@ -226,7 +228,9 @@ def test_a_blocking_python_function_sees_the_deadline_and_the_call_ends() -> Non
     for hook_mode in ("async", "count", "off"):
         host.hook_mode = hook_mode
         outcome = (
-            make_function(text, modules=("slow",), host=host, timeout=0.05).open(make_worker()).handle(make_delivery())
+            make_function(text, modules=("slow",), host=host, timeout=0.05)
+            .open(make_worker())
+            .handle([make_delivery()])[0]
         )
         assert outcome.error is not None
         assert outcome.error.kind is Kind.TIMEOUT

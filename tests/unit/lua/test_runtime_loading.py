@@ -182,7 +182,7 @@ def test_many_threads_with_a_runtime_each() -> None:
     def work() -> None:
         session = function.open(make_worker())
         for expected in range(1, 200):
-            error = session.handle(make_delivery(b"1")).error
+            error = session.handle([make_delivery(b"1")])[0].error
             if error is None or error.message != str(expected):
                 problems.append(error)
         session.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-import attrs
+import msgspec
 import pytest
 
 from wippy_queue.delivery import Delivery, Settlement
@@ -32,15 +32,18 @@ class _ReleasesAtTheTail(MemoryQueue):
 
 class _TurnsHeadersIntoText(MemoryQueue):
     def _append(self, message: Message) -> None:
-        super()._append(attrs.evolve(message, headers={key: str(value) for key, value in message.headers.items()}))
+        super()._append(
+            msgspec.structs.replace(message, headers={key: str(value) for key, value in message.headers.items()})
+        )
 
 
 class _DeliversTwice(MemoryQueue):
-    def _pop(self, lowest: bool = False) -> Delivery:
-        delivery = super()._pop(lowest)
-        if delivery.receipt % 50 == 0:
-            self._append(delivery.message)
-        return delivery
+    def _take(self, count: int) -> list[Delivery]:
+        taken = super()._take(count)
+        for delivery in taken:
+            if delivery.receipt % 50 == 0:
+                self._append(delivery.message)
+        return taken
 
 
 class _IgnoresTheWindow(MemoryQueue):
@@ -61,7 +64,7 @@ class _ForgetsDelays(MemoryQueue):
 
 class _ForgetsAttempts(MemoryQueue):
     def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
-        super().settle(subscription, [attrs.evolve(settlement, message=None) for settlement in settlements])
+        super().settle(subscription, [msgspec.structs.replace(settlement, message=None) for settlement in settlements])
 
 
 class _ReportsTwice(MemoryQueue):
@@ -80,6 +83,17 @@ class _NeverTellsThatItIsIdle(MemoryQueue):
 class _CancelsInSilence(MemoryQueue):
     def cancel(self, subscription: Subscription) -> None:
         subscription.cancelled = True
+
+
+class _ClosesLate(MemoryQueue):
+    def close_subscription(self, subscription: Subscription) -> None:
+        threading.Event().wait(1.0)
+        super().close_subscription(subscription)
+
+
+class _TellsLater(MemoryQueue):
+    def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
+        threading.Timer(0.1, super().settle, (subscription, settlements)).start()
 
 
 class _DropsInSilence(MemoryQueue):
@@ -101,6 +115,9 @@ BUGS: list[tuple[type[MemoryQueue], str]] = [
     (_ReportsTwice, "test_done_is_called_once_for_each_settlement"),
     (_NeverTellsThatItIsIdle, "test_who_waits_for_idle_wakes_at_the_last_ack"),
     (_CancelsInSilence, "test_cancel_wakes_a_waiting_receive_at_once"),
+    (_ClosesLate, "test_a_close_and_a_stop_take_no_longer_than_they_need"),
+    (_TellsLater, "test_a_close_without_time_has_told_the_truth_when_it_returns"),
+    (_LosesOnClose, "test_a_stop_without_time_loses_nothing"),
     (_DropsInSilence, "test_an_expired_message_is_dropped_and_not_delivered"),
 ]
 

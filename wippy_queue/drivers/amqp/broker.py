@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
+import msgspec
 import pika
 
+from wippy_queue.driver import GRACE
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Dropper
@@ -31,8 +33,7 @@ from wippy_queue.queues import QueueInfo
 _log = logging.getLogger(__name__)
 
 _ANSWER: Final = 10.0  # seconds for an answer of the broker, where the caller names none
-_STOP_WAIT: Final = 3.0  # seconds for the last settles
-_CLOSE_WAIT: Final = 1.0  # seconds that the broker has to answer to the close of the connections
+_GOODBYE: Final = 1.0  # seconds of a stop that the broker has to answer to the close of the connections
 _SOON: Final = 0.005  # seconds until the first repetition of what can only be asked for again; then twice that, ...
 _ROOM: Final = 0.05  # ... up to this between two tries to get into a full queue
 _IDLE: Final = 0.1  # ... and this between two looks whether a queue is idle
@@ -87,24 +88,24 @@ class Broker:
             for link in links:
                 link.wait_up(deadline - time.monotonic(), patient=False)
         except BaseException:
-            self.stop()
+            self.stop(_GOODBYE)
             raise
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         self._on_settled(True)
         subscriptions = list(self._subscriptions)
         for subscription in subscriptions:
             subscription.begin_close()
-        deadline = time.monotonic() + _STOP_WAIT
         for subscription in subscriptions:
             subscription.wait_closed(deadline)
-        self._dropper.stop()
+        self._dropper.stop(deadline)
         self._outbox.close()
         links = (self._publishing, self._consuming)
         for link in links:
             link.begin_stop()
-        deadline = time.monotonic() + _CLOSE_WAIT
+        deadline = min(deadline, time.monotonic() + _GOODBYE)
         for link in links:
             link.finish_stop(deadline)
 
@@ -163,7 +164,7 @@ class Broker:
             raise Invalid(f"delay: driver {self._id} can keep a message for {MAX_PERIOD:g} s at most")
         expires_at = self._expires_at(declared, message)
         if expires_at != message.expires_at:
-            message = attrs.evolve(message, expires_at=expires_at)
+            message = msgspec.structs.replace(message, expires_at=expires_at)
         if expires_at is not None or "amqp.expiration" in message.headers:
             self._graveyard.open(declared, max(0.0, deadline - time.monotonic()))
         if message.delay <= 0:
@@ -258,7 +259,7 @@ class Broker:
             try:
                 subscription.wait_attached(self._config.connection_timeout)
             except BaseException:
-                subscription.close()
+                subscription.close(GRACE)
                 raise
         return subscription
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from wippy_queue.drivers.amqp.broker import Broker
@@ -41,14 +42,15 @@ class AmqpDriver:
                     self._next = None
                 self._broker = broker
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         starting = self._next
         if starting is not None:
-            starting.stop()  # so that the start gives up
+            starting.stop(timeout)  # so that the start gives up
         with self._starting:
             broker, self._broker = self._broker, None
         if broker is not None:
-            broker.stop()
+            broker.stop(deadline - time.monotonic())
 
     def declare(self, queue: Queue) -> None:
         declared = Declared.of(queue, self._config)

@@ -17,7 +17,6 @@ from wippy_queue.queues import DropReason, Queue
 _log = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0  # seconds until an on_drop that raised is tried again
-_STOP_WAIT: Final = 3.0  # seconds for an on_drop that runs at the stop; then what it got is handed over again later
 
 
 @attrs.frozen(eq=False)
@@ -44,9 +43,10 @@ class Dropper:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """Wait for an on_drop that runs, until ``deadline`` (monotonic seconds); then its messages come again later."""
         self._inbox.put(None)
-        self._thread.join(_STOP_WAIT)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def put(self, drop: Drop) -> None:
         self._inbox.put(drop)

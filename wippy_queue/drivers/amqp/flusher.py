@@ -10,7 +10,7 @@ from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
 from wippy_queue.drivers.amqp.link import Link
 from wippy_queue.drivers.amqp.topology import Declared
-from wippy_queue.errors import Conflict, WippyQueueError
+from wippy_queue.errors import Conflict, Timeout, WippyQueueError
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +39,18 @@ class Flusher:
         self._copier = copier
         self._on_settled = on_settled  # whether something went back to the queue
         self._on_closed = on_closed
-        self._copying = 0  # copies on their way
+        self._replacing = 0  # copies on their way that nobody has asked for
+        self._copying: set[Settlement] = set()  # whose copies are on their way
         self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
+        self._asked: list[Settlement] = []  # the broker has been asked about these
         self._syncing = False
         self._closing = False
         self._closed = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether settlements are on their way; any thread."""
+        return bool(self._copying or self._unseen or self._asked)
 
     def flush(self, batch: Sequence[Settlement]) -> None:
         """Send what was settled."""
@@ -64,7 +71,7 @@ class Flusher:
                 sent.append(settlement)
             else:
                 delivery.receipt.moving = True
-                self._copying += 1
+                self._copying.add(settlement)
                 self._copy(settlement)
         self._send(acked, returned, sent, moved=bool(returned))
         tell(lost, self.too_late(self._intake.error))
@@ -87,10 +94,11 @@ class Flusher:
             self._close_if_done()
             return
         self._syncing = True
-        asked, self._unseen = self._unseen, []
+        self._asked, self._unseen = self._unseen, []
 
         def answered(error: WippyQueueError | None) -> None:
             self._syncing = False
+            asked, self._asked = self._asked, []
             tell(asked, None if error is None else self.too_late(error))
             self._sync()
 
@@ -102,11 +110,13 @@ class Flusher:
         message = settlement.message or delivery.message
 
         def copied(error: WippyQueueError | None) -> None:
+            if settlement not in self._copying:
+                return  # given up meanwhile
             current = delivery.epoch == self._intake.epoch
             if current and error is not None and error.retryable is not False and not self._closing:
                 self._link.later(1.0, lambda: self._copy(settlement))
                 return
-            self._copying -= 1
+            self._copying.discard(settlement)
             if not current:
                 tell([settlement], self.too_late(self._intake.error))
             elif error is None:
@@ -135,10 +145,10 @@ class Flusher:
             failed: called instead where nothing can be published.
         """
         receipt.moving = True
-        self._copying += 1
+        self._replacing += 1
 
         def copied(error: WippyQueueError | None) -> None:
-            self._copying -= 1
+            self._replacing -= 1
             if epoch == self._intake.epoch:
                 if error is None:
                     self._send([receipt], [], [], moved=True)
@@ -165,7 +175,7 @@ class Flusher:
     def close(self) -> None:
         """Hand back what nobody has begun, and close the channel when everything has arrived."""
         self._closing = True
-        if self._copier.able:
+        if self._copier.able and not self._closed:
             epoch = self._intake.epoch
             for receipt in self._intake.held:
                 if not receipt.begun and not receipt.moving:
@@ -173,11 +183,19 @@ class Flusher:
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._closing and not self._closed and not self._copying and not self._syncing and not self._unseen:
-            self.give_up()
+        if self._closing and not (self._replacing or self._syncing or self.busy):
+            self._close_channel()
 
     def give_up(self) -> None:
-        """Close the channel now; what is not settled comes again."""
+        """Tell that what is still on its way came too late, and close the channel; what is not settled comes again."""
+        left = [*self._asked, *self._unseen, *self._copying]
+        self._asked, self._unseen = [], []
+        self._copying.clear()
+        self._close_channel()
+        tell(left, self.too_late(Timeout("RabbitMQ has not answered in time")))
+        self._on_closed()
+
+    def _close_channel(self) -> None:
         if not self._closed:
             self._closed = True
             self._intake.close(lambda _: self._on_closed())

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import attrs
+import msgspec
 from pika import BasicProperties
 from pika.channel import Channel
 
@@ -127,4 +127,4 @@ def _read(properties: BasicProperties, body: bytes, declared: Declared) -> tuple
     reason = ""
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         reason = str(deaths[0].get("reason", ""))
-    return attrs.evolve(message, attempts=message.attempts + returns + counted), reason
+    return msgspec.structs.replace(message, attempts=message.attempts + returns + counted), reason

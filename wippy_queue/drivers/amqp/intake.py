@@ -12,6 +12,7 @@ import pika
 from pika import BasicProperties
 from pika.channel import Channel
 
+from wippy_queue.delivery import Delivery
 from wippy_queue.drivers.amqp.link import Link, Steps, drive
 from wippy_queue.drivers.amqp.trouble import channel_trouble
 from wippy_queue.errors import Unavailable, WippyQueueError
@@ -124,13 +125,13 @@ class Intake:
         """How many deliveries are not settled."""
         return len(self._open)
 
-    def begin(self, epoch: int, receipt: Receipt) -> bool:
-        """Note that a handler starts; False when the delivery is void."""
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Note that handlers start; return the deliveries that are not void."""
         with self._lock:
-            if epoch != self._epoch:
-                return False
-            receipt.begun = True
-            return True
+            valid = [delivery for delivery in deliveries if delivery.epoch == self._epoch]
+            for delivery in valid:
+                delivery.receipt.begun = True
+            return valid
 
     # the link's thread
 
@@ -273,7 +274,9 @@ class Intake:
 
     def _closed(self, channel: Channel, reason: Exception) -> None:
         if channel is self._channel:
-            self._lose(channel_trouble(reason, self._what))
+            error = channel_trouble(reason, self._what)
+            # What the broker has agreed to it will agree to again, or say why not: an ack did not come in its time.
+            self._lose(Unavailable(error.message) if self.attached else error)
 
     def _cancelled_by_broker(self, channel: Channel) -> None:
         """A queue was deleted, or has moved."""

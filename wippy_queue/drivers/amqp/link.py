@@ -14,6 +14,7 @@ import pika
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
+from wippy_queue.drivers.amqp.quiet import quiet_pika
 from wippy_queue.drivers.amqp.trouble import channel_trouble, connection_trouble, words
 from wippy_queue.errors import Timeout, Unavailable, WippyQueueError
 
@@ -62,7 +63,7 @@ class Link:
         self._down_since = time.monotonic()
         self._blocked: str | None = None  # why the broker takes no messages
         self._asked: set[concurrent.futures.Future[Any]] = set()  # what somebody waits for
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run_quietly, name=name, daemon=True)
 
     # from any thread
 
@@ -204,6 +205,10 @@ class Link:
         self._failures = 0
 
     # the thread
+
+    def _run_quietly(self) -> None:
+        with quiet_pika():
+            self._run()
 
     def _run(self) -> None:
         self._connect()

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-import attrs
+import msgspec
 from pika import BasicProperties
 
 from wippy_queue.delivery import Delivery, Settlement
@@ -25,9 +25,9 @@ from wippy_queue.errors import Unavailable, WippyQueueError
 from wippy_queue.message import Message
 
 _DEAF_AFTER: Final = 15.0  # seconds without a channel; then the consumer fails, and says why
-_CLOSE_WAIT: Final = 3.0  # seconds for the broker to take the last settles
-_CANCEL_WAIT: Final = 1.0
-_SILENT_WAIT: Final = 1.5  # the same as _CLOSE_WAIT where it has not even answered to the cancel
+_CANCEL_WAIT: Final = 0.25  # seconds for the broker to bring what is on its way
+_GOODBYE: Final = 1.0  # seconds of a close for the broker's answer, where nothing is left to settle
+_HANDOVER: Final = 1.0  # seconds for the link's thread, which never waits
 
 
 class AmqpSubscription:
@@ -62,7 +62,6 @@ class AmqpSubscription:
         self._closed = False
         self._done = False  # closed, and everything that was to be settled is
         self._quiet = threading.Event()  # cancelled, and no more deliveries will come
-        self._silent = False  # the broker has not answered to a cancel in time
         self._canceled = threading.Event()  # cancel() or close() has done what it does
         self.intake = Intake(
             link,
@@ -110,7 +109,7 @@ class AmqpSubscription:
             self._flusher.replace(epoch, receipt, returns + 1, lambda _: self._uncounted(epoch, receipt, returns + 1))
             return receipt
         if returns:
-            message = attrs.evolve(message, attempts=self._attempts(message, returns))
+            message = msgspec.structs.replace(message, attempts=self._attempts(message, returns))
         receipt = Receipt(tag, message)
         self._hand_out(Delivery(message, receipt, epoch))
         return receipt
@@ -127,7 +126,7 @@ class AmqpSubscription:
     def _uncounted(self, epoch: int, receipt: Receipt, returns: int) -> None:
         """No copy could be made, so the message itself is handled: better uncounted than never. The link's thread."""
         message = receipt.message
-        receipt.message = attrs.evolve(message, attempts=self._attempts(message, returns))
+        receipt.message = msgspec.structs.replace(message, attempts=self._attempts(message, returns))
         self._hand_out(Delivery(receipt.message, receipt, epoch))
 
     def _hand_out(self, delivery: Delivery) -> None:
@@ -181,8 +180,8 @@ class AmqpSubscription:
         if down is not None and (down.retryable is False or self._link.down_for >= _DEAF_AFTER):
             raise down
 
-    def begin(self, delivery: Delivery) -> bool:
-        return not self._closed and self.intake.begin(delivery.epoch, delivery.receipt)
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        return [] if self._closed else self.intake.begin(deliveries)
 
     # settling
 
@@ -220,7 +219,7 @@ class AmqpSubscription:
     def cancel(self) -> list[Delivery]:
         quiet = self._begin_cancel()
         if self._link.why_down() is None:
-            self._silent = not quiet.wait(_CANCEL_WAIT)
+            quiet.wait(_CANCEL_WAIT)
         waiting: list[Delivery] = []
         while True:
             try:
@@ -242,9 +241,10 @@ class AmqpSubscription:
             self._inbox.put(None)
         return self._quiet
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         self.begin_close()
-        self.wait_closed(time.monotonic() + (_SILENT_WAIT if self._silent else _CLOSE_WAIT))
+        self.wait_closed(deadline)
 
     def begin_close(self) -> None:
         """Settle no more than was asked for, then close."""
@@ -257,12 +257,15 @@ class AmqpSubscription:
         self._link.call(self._close)
 
     def wait_closed(self, deadline: float) -> None:
-        """Wait until the broker has taken everything, until ``deadline`` (monotonic seconds) at most."""
+        """Wait until the broker has taken everything; at ``deadline`` (monotonic seconds) the rest is given up."""
+        now = time.monotonic()
         with self._state:
-            self._state.wait_for(lambda: self._done, max(0.0, deadline - time.monotonic()))
-            done, self._done = self._done, True
-        if not done:
-            self._link.call(self._flusher.give_up)
+            self._state.wait_for(lambda: self._done, max(0.0, min(_GOODBYE, deadline - now)))
+            if self._pending or self._flusher.busy:
+                self._state.wait_for(lambda: self._done, max(0.0, deadline - time.monotonic()))
+            if not self._done:
+                self._link.call(self._flusher.give_up)
+                self._state.wait_for(lambda: self._done, _HANDOVER)
         self._on_close(self)
 
     def _close(self) -> None:

@@ -40,7 +40,7 @@ class MemoryDriver:
         self._running = True
         self.advance()  # what waits since before a stop needs the timer again
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
         self._running = False
         with self._timer:
             self._timer_thread = None

@@ -246,10 +246,7 @@ class MemoryQueue:
                 room = min(limit, subscription.window - len(subscription.unsettled))
                 subscription.starved = room <= 0
                 arrived = subscription.room if subscription.starved else self._arrived
-                taken: list[Delivery] = []
-                while len(taken) < room and self._ready:
-                    taken.append(self._pop())
-                if taken:
+                if taken := self._take(room):
                     self._in_flight += len(taken)
                     for delivery in taken:
                         subscription.unsettled[delivery.receipt] = delivery
@@ -260,6 +257,20 @@ class MemoryQueue:
                 if now >= deadline:
                     return []
                 arrived.wait(deadline - now)
+
+    def _take(self, count: int) -> list[Delivery]:
+        """Take up to ``count`` ready messages, next first. Caller holds the lock."""
+        taken: list[Delivery] = []
+        while len(taken) < count and self._ready:
+            priority = self._priority()
+            if self._returned[priority] or self._buried or self._mortal:
+                taken.append(self._pop())
+            else:  # nothing comes before what is in this lane
+                lane, order = self._lanes[priority], self._order
+                several = min(count - len(taken), len(lane))
+                taken += [Delivery(lane.popleft(), next(order)) for _ in range(several)]
+                self._ready -= several
+        return taken
 
     def _pop(self, lowest: bool = False) -> Delivery:
         """Take the next ready message, or the one that is dropped first; there is one. Caller holds the lock."""
@@ -278,22 +289,23 @@ class MemoryQueue:
             self._ready -= 1
             return Delivery(message, receipt)
 
-    def _priority(self, lowest: bool) -> int:
+    def _priority(self, lowest: bool = False) -> int:
         for priority in _ASCENDING if lowest else _DESCENDING:
             if self._lanes[priority] or self._returned[priority]:
                 return priority
         raise AssertionError("the count of ready messages is wrong")
 
     def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
-        lost: set[int] = set()
+        done: list[Settlement] = []
+        lost: list[Settlement] = []  # the subscription was closed meanwhile, and gave the message back
         with self._lock:
             arrived = 0
-            for index, settlement in enumerate(settlements):
+            for settlement in settlements:
                 delivery = settlement.delivery
                 if subscription.unsettled.pop(delivery.receipt, None) is None:
-                    lost.add(index)  # the subscription was closed meanwhile, and gave it back
+                    lost.append(settlement)
                     continue
-                self._in_flight -= 1
+                done.append(settlement)
                 if settlement.action == "ack":
                     continue
                 if settlement.action == "release":
@@ -304,13 +316,16 @@ class MemoryQueue:
                 else:
                     self._append(settlement.message or delivery.message)
                     arrived += 1
+            self._in_flight -= len(done)
             if arrived:
                 self._arrived.notify(arrived)
             if subscription.starved:
                 subscription.room.notify()
             self._after_leaving()
-        for index, settlement in enumerate(settlements):
-            settlement.finish(self._too_late() if index in lost else None)
+        for settlement in done:
+            settlement.finish()
+        for settlement in lost:
+            settlement.finish(self._too_late())
 
     def _too_late(self) -> Conflict:
         return Conflict(f"queue {self._queue.id}: settled after its subscription was closed; the message comes again")
@@ -407,7 +422,7 @@ class MemoryQueue:
 
     def close(self) -> None:
         for subscription in list(self.subscriptions):
-            subscription.close()
+            subscription.close(0.0)
         with self._lock:
             self._room.notify_all()
             self._idle.notify_all()
@@ -428,8 +443,9 @@ class Subscription:
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         return self._queue.receive(self, limit, timeout)
 
-    def begin(self, delivery: Delivery) -> bool:
-        return delivery.receipt in self.unsettled
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        unsettled = self.unsettled
+        return [delivery for delivery in deliveries if delivery.receipt in unsettled]
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self._queue.settle(self, settlements)
@@ -438,6 +454,6 @@ class Subscription:
         self._queue.cancel(self)
         return []
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         self.cancel()
         self._queue.close_subscription(self)

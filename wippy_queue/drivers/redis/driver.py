@@ -45,12 +45,12 @@ class RedisDriver:
             life.start()
             self._life = life
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
         self._check_process()
         with self._lock:
             life, self._life = self._life, None
         if life is not None:
-            life.stop()
+            life.stop(timeout)
 
     def declare(self, queue: Queue) -> None:
         self._check_process()

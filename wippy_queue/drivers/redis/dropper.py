@@ -24,7 +24,6 @@ _ROUND: Final = 5.0  # seconds between two looks at a queue, at most: another pr
 _LEAST: Final = 0.01  # seconds between two rounds
 _LIMIT: Final = 100  # messages at a time
 _PATIENCE: Final = 2.0  # seconds for an answer
-_STOP: Final = 2.0  # seconds for an on_drop that runs at the stop; then what it got is handed over again later
 
 
 class Dropper:
@@ -44,10 +43,11 @@ class Dropper:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """Wait for an on_drop that runs, until ``deadline`` (monotonic seconds); then its messages come again later."""
         self._stopping = True
         self.wake()
-        self._thread.join(_STOP)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def wake(self) -> None:
         """There are other queues now."""

@@ -16,7 +16,6 @@ _log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 60.0  # seconds; the line gives up before
 _PAUSE: Final = 0.05  # seconds before a batch that failed is sent again; a line that is down waits longer
-_STOP: Final = 1.0  # seconds that a stop waits for the thread
 
 
 class Flusher:
@@ -33,12 +32,13 @@ class Flusher:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """End the thread; it is waited for until ``deadline`` (monotonic seconds)."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._pause.set()
-        self._thread.join(_STOP)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def flush(self, subscription: RedisSubscription) -> None:
         with self._wake:

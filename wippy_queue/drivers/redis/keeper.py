@@ -21,7 +21,6 @@ _ROUND: Final = 5.0  # seconds between two looks at a queue, at most
 _RETRY: Final = 0.25  # seconds until a look that failed is repeated
 _LEAST: Final = 0.02  # seconds between two rounds
 _PATIENCE: Final = 2.0  # seconds for an answer
-_STOP: Final = 1.0  # seconds that a stop waits for the thread
 
 
 class Keeper:
@@ -52,10 +51,11 @@ class Keeper:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """End the thread; it is waited for until ``deadline`` (monotonic seconds)."""
         self._stopping = True
         self.wake()
-        self._thread.join(_STOP)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def wake(self) -> None:
         """There is something to do now."""

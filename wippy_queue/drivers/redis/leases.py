@@ -52,14 +52,15 @@ class Receipt:
 
 
 class Batch:
-    """Settlements that are being sent."""
+    """Settlements that are being sent, or that their owner leaves."""
 
-    __slots__ = ("owner", "request", "settlements")
+    __slots__ = ("leaves", "owner", "request", "settlements")
 
-    def __init__(self, owner: Owner, settlements: list[Settlement], request: Request) -> None:
+    def __init__(self, owner: Owner, settlements: list[Settlement], request: Request, *, leaves: bool = False) -> None:
         self.owner = owner
         self.settlements = settlements
         self.request = request
+        self.leaves = leaves
 
 
 def settle_request(base: bytes, owner: Owner, batch: Sequence[Settlement], marks: Sequence[Receipt]) -> Request:

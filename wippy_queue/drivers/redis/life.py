@@ -19,7 +19,6 @@ from wippy_queue.drivers.redis.marks import MarkLine
 from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.drivers.redis.transport import Request, Transport
-from wippy_queue.drivers.redis.trouble import Trouble
 from wippy_queue.drivers.redis.waiting import LocalQueue
 from wippy_queue.errors import QueueFull, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
@@ -31,8 +30,7 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 500  # messages that one script takes, so that it holds nobody else up for long
 _CHUNK_BYTES: Final = 1024 * 1024
 _POLL: Final = 0.1  # seconds between two looks at what other processes may have changed
-_CLOSE: Final = 5.0  # seconds for subscriptions that were left open
-_GOODBYE: Final = 0.5  # seconds
+_ENDING: Final = 1.0  # seconds of a stop for threads whose connections were closed
 
 
 class Life:
@@ -82,29 +80,21 @@ class Life:
         for thread in (self._flusher, self._dropper, self._keeper, self._listener):
             thread.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         self._closing.set()
         for queue in self._queues():
             queue.left.set()  # who waits sees that we close
-        deadline = time.monotonic() + _CLOSE
-        for subscription in self._subscriptions:
-            subscription.close_by(deadline)
-        self._listener.about_to_stop()
-        if self._publishing.troubled or self._consuming.troubled:
-            self._close_connections()  # the threads may wait for an answer that never comes
-        else:
-            self._wake_listener()
-        self._listener.stop()
-        self._dropper.stop()
+        subscriptions = self._subscriptions
+        for subscription in subscriptions:
+            subscription.begin_close()
+        for subscription in subscriptions:
+            subscription.wait_closed(deadline)
+        self._dropper.stop(deadline)
         self._close_connections()
-        self._keeper.stop()
-        self._flusher.stop()
-
-    def _wake_listener(self) -> None:
-        try:
-            self._publishing.command("PUBLISH", self._inbox, b"", deadline=time.monotonic() + _GOODBYE)
-        except (Trouble, WippyQueueError):
-            pass  # it looks by itself
+        deadline = min(deadline, time.monotonic() + _ENDING)
+        for thread in (self._listener, self._keeper, self._flusher):
+            thread.stop(deadline)
 
     def _close_connections(self) -> None:
         self._publishing.close()

@@ -181,7 +181,7 @@ class Line:
             sent = True
             connection.send_packed_command(packed, check_health=False)
             replies = [self._read(connection, ends) for _ in commands]
-        except (exceptions.RedisError, OSError) as error:
+        except (exceptions.RedisError, OSError, ValueError) as error:  # ValueError: closed from another thread
             self._fail(error)
             raise trouble.of_connection(error, unknown=sent) from error
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from wippy_queue.drivers.redis.connecting import Servers
 _log = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0  # seconds after which it looks whether it is still connected to the right server
-_STOP: Final = 1.5  # seconds that a stop waits for the thread
 
 
 class Listener:
@@ -43,6 +43,7 @@ class Listener:
         self._on_connected = on_connected  # something may have been missed before
         self._stopping = threading.Event()
         self._again = False  # the connection is not to be trusted any more
+        self._connection: Any = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -51,12 +52,13 @@ class Listener:
     def reconnect(self) -> None:
         self._again = True
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """End the thread; it is waited for until ``deadline`` (monotonic seconds)."""
         self._stopping.set()
-        self._thread.join(_STOP)
-
-    def about_to_stop(self) -> None:
-        self._stopping.set()
+        connection = self._connection
+        if connection is not None:
+            connection.disconnect()  # it waits for a message there
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         delay = 0.0
@@ -64,14 +66,14 @@ class Listener:
             self._again = False
             connection: Any = None
             try:
-                connection = self._servers.connect(self._servers.anywhere())
+                connection = self._connection = self._servers.connect(self._servers.anywhere())
                 connection.connect()
                 connection.send_command("SUBSCRIBE", self._inbox, check_health=False)
                 connection.read_response(disable_decoding=True)
                 delay = 0.0
                 self._on_connected()
                 self._listen(connection)
-            except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
+            except (exceptions.RedisError, exceptions.RedisClusterException, OSError, ValueError) as error:
                 delay = min(self._max_delay, max(self._delay, delay * 2))
                 _log.debug("the listener lost its connection", extra={"fields": {"error": trouble.text_of(error)}})
             except Exception:

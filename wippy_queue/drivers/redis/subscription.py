@@ -25,8 +25,7 @@ _CLAIM: Final = 500  # messages that one claim brings at most
 _FLUSH: Final = 1000  # settlements in one flush
 _PAUSE: Final = 0.05  # seconds between two claims that fail, at least; a line that is down waits longer
 _QUICK: Final = 0.25  # seconds that a claim is given at least
-_CLOSE: Final = 5.0  # seconds that a close may take
-_CLOSE_IN_TROUBLE: Final = 1.0  # the same when the server does not answer
+_GOODBYE: Final = 1.0  # seconds of a close for the server's answer, where nothing is left to settle
 _FIELDS: Final = 4  # of a message in the answer to a claim
 
 
@@ -73,7 +72,7 @@ class RedisSubscription:
         self._pending: list[Settlement] = []
         self._marking: list[Receipt] = []  # begun, and the server may not know
         self._sending: Batch | None = None
-        self._flushed = threading.Condition(self._lock)  # a batch is through, or a claim
+        self._left = threading.Condition(self._lock)  # the owner is alive no more
         self._claiming = False
         self._hungry = False  # receive waits, and has room
         self._cancelled = False
@@ -126,7 +125,8 @@ class RedisSubscription:
         finally:
             with self._lock:
                 self._claiming = False
-                self._flushed.notify_all()
+            if self._closing:
+                self._helpers.flush(self)
         self._troubled_since = None
         if answer[0] == scripts.LOST:
             self.lose(owner, Conflict("the lease ran out, or the server has lost its data"))
@@ -165,10 +165,13 @@ class RedisSubscription:
         self._signal.set()
         return hungry
 
-    def begin(self, delivery: Delivery) -> bool:
-        receipt: Receipt = delivery.receipt
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        now = time.monotonic()
+        return [delivery for delivery in deliveries if self._begin(delivery.receipt, now)]
+
+    def _begin(self, receipt: Receipt, now: float) -> bool:
         owner = receipt.owner
-        if not owner.alive or time.monotonic() >= owner.until:
+        if not owner.alive or now >= owner.until:
             return False
         receipt.begun = True
         if not self._marks.send(self.queue.base, pack(b"ZADD", owner.held_key, b"XX", receipt.mark(), receipt.id)):
@@ -194,13 +197,17 @@ class RedisSubscription:
         """Return what is to be sent now: the same as before, if that has not been confirmed. The flusher only."""
         with self._lock:
             owner = self._owner
-            if self._sending is None and (self._pending or self._marking) and owner.alive:
+            if self._sending is not None or not owner.alive:
+                pass
+            elif self._pending or self._marking:
                 batch, self._pending = self._pending[:_FLUSH], self._pending[_FLUSH:]
                 settled = {settlement.delivery.receipt for settlement in batch}
                 marks = [receipt for receipt in self._marking if receipt not in settled and receipt.owner is owner]
                 self._marking = []
                 owner.flushes += 1
                 self._sending = Batch(owner, batch, settle_request(self.queue.base, owner, batch, marks))
+            elif self._closing and not self._claiming:  # a claim that came later would make it an owner again
+                self._sending = Batch(owner, [], Request("leave", self.queue.base, (owner.token,)), leaves=True)
             return self._sending
 
     def flushed(self, batch: Batch, asked: float, answer: Reply) -> bool:
@@ -227,8 +234,9 @@ class RedisSubscription:
                 receipt = settlement.delivery.receipt
                 self._held.pop(receipt.id, None)
                 (lost if receipt.id in missing else done).append(settlement)
-            self._flushed.notify_all()
-            more = bool(self._pending or self._marking)
+            if batch.leaves:
+                self._end(batch.owner)
+            more = bool(self._pending or self._marking) or (self._closing and batch.owner.alive)
         self._signal.set()
         self.queue.left.set()
         if any(s.action != "ack" and s.delivery.message.expires_at is not None for s in done):
@@ -276,20 +284,25 @@ class RedisSubscription:
         with self._lock:
             if not owner.alive:
                 return
-            owner.alive = False
             held = len(self._held)
-            given_up = [] if self._sending is None else self._sending.settlements
-            given_up += self._pending
-            self._sending, self._pending, self._marking, self._held = None, [], [], {}
+            given_up = self._end(owner)
             if not self._closing:
                 self._owner = Owner(self.queue.base, self._lease)
-            self._flushed.notify_all()
         if held:
             fields = {"queue": self.queue.queue.id, "messages": held, "error": str(error)}
             _log.warning("a lease was lost; its messages will come again", extra={"fields": fields})
         tell(given_up, self._too_late(error))
         self._signal.set()
         self._helpers.tend(self.queue)
+
+    def _end(self, owner: Owner) -> list[Settlement]:
+        """Forget what an owner holds, and return what it had still to settle. Caller holds the lock."""
+        owner.alive = False
+        given_up = [] if self._sending is None else self._sending.settlements
+        given_up += self._pending
+        self._sending, self._pending, self._marking, self._held = None, [], [], {}
+        self._left.notify_all()
+        return given_up
 
     def _too_late(self, cause: Exception | None = None) -> WippyQueueError:
         kind = Unavailable if isinstance(cause, Unavailable) else Conflict
@@ -304,44 +317,32 @@ class RedisSubscription:
         self._helpers.tend(self.queue)  # a wake-up that came at the same time is for somebody else now
         return []
 
-    def close(self) -> None:
-        self.close_by(time.monotonic() + _CLOSE)
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self.begin_close()
+        self.wait_closed(deadline)
 
-    def close_by(self, deadline: float) -> None:
-        """Close, within a time; what could not be sent by then comes again when the lease ends."""
+    def begin_close(self) -> None:
+        """Have the flusher send what is left, and then that we leave."""
         self.cancel()
         with self._lock:
-            if self._closing:
-                return
             self._closing = True
+        self._helpers.flush(self)
+
+    def wait_closed(self, deadline: float) -> None:
+        """Wait for that until ``deadline`` (monotonic seconds); what is not sent by then comes when the lease ends."""
+        now = time.monotonic()
+        with self._lock:
             owner = self._owner
-            while owner.alive and (self._sending is not None or self._pending or self._claiming):
-                if self._transport.troubled:
-                    deadline = min(deadline, time.monotonic() + _CLOSE_IN_TROUBLE)
-                if not self._flushed.wait(min(0.1, deadline - time.monotonic())) and time.monotonic() >= deadline:
-                    break
-            alive, owner.alive = owner.alive, False
-            given_up = [] if self._sending is None else self._sending.settlements
-            given_up += self._pending
-            self._sending, self._pending, self._marking, self._held = None, [], [], {}
-        error: Exception | None = None
-        if alive:
-            error = self._leave(owner, deadline)
-        tell(given_up, self._too_late(error))
+            self._left.wait_for(lambda: not owner.alive, max(0.0, min(_GOODBYE, deadline - now)))
+            if self._pending or (self._sending is not None and self._sending.settlements):
+                self._left.wait_for(lambda: not owner.alive, max(0.0, deadline - time.monotonic()))
+            late = owner.alive
+            given_up = self._end(owner)
+        if late:
+            fields = {"queue": self.queue.queue.id, "lease": self._lease, "settlements": len(given_up)}
+            _log.warning("a consumer could not tell Redis in time that it leaves", extra={"fields": fields})
+        tell(given_up, self._too_late(Unavailable("no answer from Redis in time")))
         self.queue.left.set()
         self._helpers.drop(self.queue)
         self._on_close(self)
-
-    def _leave(self, owner: Owner, deadline: float) -> Exception | None:
-        request = Request("leave", self.queue.base, (owner.token,))
-        try:
-            try:
-                self._transport.attempt(request, deadline)
-            except Trouble:
-                soon = min(deadline, time.monotonic() + _CLOSE_IN_TROUBLE)
-                self._transport.persist(request, soon, "close")
-        except WippyQueueError as error:
-            fields = {"queue": self.queue.queue.id, "lease": self._lease, "error": str(error)}
-            _log.warning("a consumer could not tell Redis that it leaves", extra={"fields": fields})
-            return error
-        return None

@@ -48,12 +48,12 @@ class SqliteDriver:
                 self._process = os.getpid()
                 self._open = _Open(self.id, self._config, list(self._declared.values()))
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
         self._check_process()
         with self._lock:
             opened, self._open = self._open, None
         if opened is not None:
-            opened.close()
+            opened.close(time.monotonic() + timeout)
 
     def declare(self, queue: Queue) -> None:
         self._check_process()
@@ -149,14 +149,17 @@ class _Open:
             raise
         self._dropper.start()
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         self._closing = True
         for queue in self._queues.values():
             queue.changed()  # publishers that wait for room see that we close
-        for subscription in self._subscriptions:
-            subscription.close()
-        self._dropper.stop()
-        self._keeper.stop()
+        subscriptions = self._subscriptions
+        for subscription in subscriptions:
+            subscription.begin_close(deadline)
+        for subscription in subscriptions:
+            subscription.wait_closed(deadline)
+        self._dropper.stop(deadline)
+        self._keeper.stop(deadline)
         self.writer.close()
         self.reader.close()
 

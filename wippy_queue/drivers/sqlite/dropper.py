@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -22,7 +23,6 @@ HOLD: Final = 60_000  # ms for which nobody else hands the same message over
 _RETRY: Final = 1000  # ms until an on_drop that raised is tried again
 _ROUND: Final = 1.0  # seconds between two looks, at most
 _WAIT: Final = 1.0  # seconds for other processes' transactions
-_STOP_WAIT: Final = 5.0  # seconds for an on_drop that runs at the stop; then what it got is handed over again later
 
 
 class Dropper:
@@ -44,10 +44,11 @@ class Dropper:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """Wait for an on_drop that runs, until ``deadline`` (monotonic seconds); then its messages come again later."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(_STOP_WAIT)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def wake(self) -> None:
         """There are messages that will expire."""

@@ -58,10 +58,10 @@ class Keeper:
         self._take_over()
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
         self._stop.set()
         self._watch.began.set()
-        self._thread.join()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         next_round = time.monotonic() + self._round

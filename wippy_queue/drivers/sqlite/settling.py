@@ -24,8 +24,8 @@ class Receipt(NamedTuple):
 class Flush:
     """Settlements that are being sent."""
 
-    def __init__(self, batch: list[Settlement]) -> None:
-        self.batch = batch
+    def __init__(self) -> None:
+        self.batch: list[Settlement] = []
 
     def apply(self, db: sqlite3.Connection, queue: int, token: int) -> None:
         acked, released, requeued = [], [], []
@@ -41,8 +41,10 @@ class Flush:
                 requeued.append((row, statements.to_row(message, settlement.delay, None, now)))
         statements.settle(db, queue, token, acked=acked, released=released, requeued=requeued)
 
-    def done(self, error: Exception | None) -> None:
-        tell(self.batch, error)
+    def take(self) -> list[Settlement]:
+        """Return what is still to be told; whoever asks tells it."""
+        batch, self.batch = self.batch, []
+        return batch
 
 
 def tell(batch: Sequence[Settlement], error: Exception | None) -> None:

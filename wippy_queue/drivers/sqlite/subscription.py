@@ -63,9 +63,13 @@ class SqliteSubscription:
         self._beat_at = 0.0  # monotonic, of the last extension that was committed
         self._free: list[int] = []  # slots of the board
         self._pending: list[Settlement] = []  # not yet handed to the writer
+        self._sending = Flush()
         self._flushing = False
         self._cancelled = False
         self._closed = False
+        self._leaving = Flush()  # what was left to settle at the close
+        self._over = False  # closed, and what could not be settled was given up
+        self._told = threading.Event()  # that, and everybody knows
         self._troubled_since: float | None = None
         self._enter()
         queue.add_consumer(self._signal)
@@ -134,10 +138,8 @@ class SqliteSubscription:
         elif now - self._troubled_since >= self._lease:
             raise Unavailable(f"no messages for {self._lease:g}s: {error}") from error
 
-    def begin(self, delivery: Delivery) -> bool:
-        board, slot, row = delivery.receipt
-        began: bool = board.begin(slot, row)
-        return began
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        return [d for d in deliveries if d.receipt.board.begin(d.receipt.slot, d.receipt.row)]
 
     # settling
 
@@ -167,7 +169,7 @@ class SqliteSubscription:
             self._flushing = False
 
     def _post(self) -> None:
-        flush = Flush([])
+        flush = self._sending = Flush()
 
         def work(db: sqlite3.Connection) -> None:
             with self._lock:
@@ -180,32 +182,34 @@ class SqliteSubscription:
     def _flushed(self, flush: Flush, error: Exception | None) -> None:
         if error is None:
             with self._lock:
+                batch = flush.take()
                 self._flushing = False
                 self._beat_at = time.monotonic()
                 starved = not self._free
-                for settlement in flush.batch:
+                for settlement in batch:
                     receipt = settlement.delivery.receipt
                     if receipt.board is self._board:
                         self._free.append(receipt.slot)
-            if any(settlement.action != "ack" for settlement in flush.batch):
+            if any(settlement.action != "ack" for settlement in batch):
                 self._queue.arrived()
             elif starved:
                 self._signal.set()
             self._queue.left.set()
-            flush.done(None)
+            tell(batch, None)
             self.flush()
             return
         with self._lock:
+            batch = flush.take()
             self._flushing = False
-            mine = not self._closed and bool(flush.batch) and flush.batch[0].delivery.receipt.board is self._board
+            mine = not self._closed and bool(batch) and batch[0].delivery.receipt.board is self._board
             passing = isinstance(error, (Unavailable, Timeout)) and mine
             if passing:
-                self._pending = flush.batch + self._pending  # the keeper sends them again
+                self._pending = batch + self._pending  # the keeper sends them again
         if passing:
             return
         if mine:
             self.lose(error)
-        flush.done(self._too_late(error))
+        tell(batch, self._too_late(error))
 
     # the lease
 
@@ -281,7 +285,13 @@ class SqliteSubscription:
         self._signal.set()
         return []
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self.begin_close(deadline)
+        self.wait_closed(deadline)
+
+    def begin_close(self, deadline: float) -> None:
+        """Have what is left settled, and the rest given back, in one transaction with others that close."""
         self.cancel()
         with self._lock:
             if self._closed:
@@ -289,30 +299,44 @@ class SqliteSubscription:
             self._closed = True
             board, token = self._board, self._token
         self._queue.remove_consumer(self._signal)
-        flush = Flush([])
+        if board is None:
+            self._left(None)
+            return
 
         def work(db: sqlite3.Connection) -> None:
             with self._lock:
-                flush.batch, self._pending = self._pending, []
-            if flush.batch:
-                flush.apply(db, self._queue.number, token)
+                self._leaving.batch, self._pending = self._pending, []
+            if self._leaving.batch:
+                self._leaving.apply(db, self._queue.number, token)
             statements.take_back(db, self._queue.number, token, begun=())
 
-        error: Exception | None = None
-        if board is not None:
-            try:
-                self._writer.run(work, timeout=_LOCK_WAIT)
-            except Exception as failed:
-                error = self._too_late(failed)
+        try:
+            self._writer.post(work, lambda _, error: self._left(error), timeout=deadline - time.monotonic())
+        except Unavailable as error:
+            self._left(error)
+
+    def wait_closed(self, deadline: float) -> None:
+        """Wait for that until ``deadline`` (monotonic seconds), then leave the rest to whoever takes over."""
+        if not self._told.wait(max(0.0, deadline - time.monotonic())):
+            self._left(Timeout("another process kept the database locked"))
+
+    def _left(self, error: Exception | None) -> None:
+        """The last transaction is through, or has failed, or is waited for no longer."""
         with self._lock:
-            self._board = None
-            left, self._pending = self._pending, []
+            if self._over:
+                return
+            self._over = True
+            board, self._board = self._board, None
+            settled = self._leaving.take()
+            late = self._sending.take() + self._pending
+            self._pending = []
         if board is not None:
             if error is None:
                 board.remove()
             else:
                 board.close()
-        flush.done(error)
-        tell(left, self._too_late())
+        tell(settled, None if error is None else self._too_late(error))
+        tell(late, self._too_late(error))
         self._queue.changed()
         self._on_close(self)
+        self._told.set()

@@ -14,7 +14,7 @@ from wippy_queue.drivers.sqs.looking import peek, purge
 from wippy_queue.drivers.sqs.options import SqsConfig
 from wippy_queue.drivers.sqs.pool import Pool
 from wippy_queue.drivers.sqs.queue import SqsQueue, send_item
-from wippy_queue.drivers.sqs.subscription import CLOSE_WAIT, SILENT_WAIT, SqsSubscription
+from wippy_queue.drivers.sqs.subscription import SqsSubscription
 from wippy_queue.errors import (
     Canceled,
     Invalid,
@@ -40,6 +40,7 @@ _WAIT: Final = 10.0  # seconds for an answer, where the caller names none
 _LEAST_WAIT: Final = 2.0  # seconds that a look at a queue may take, however short the caller wants to wait
 _LOOK: Final = 0.2  # seconds between two looks of who waits for a queue to be idle
 _PURGE_WAIT: Final = 600.0  # seconds
+_QUIET_WAIT: Final = 3.0  # seconds of a stop for calls and polls under way, which cannot be called back
 
 
 class SqsDriver:
@@ -65,15 +66,15 @@ class SqsDriver:
                 for queue in self._declared.values():
                     opened.declare(queue)
             except BaseException:
-                opened.close()
+                opened.close(0.0)
                 raise
             self._open = opened
 
-    def stop(self) -> None:
+    def stop(self, timeout: float) -> None:
         with self._lock:
             opened, self._open = self._open, None
         if opened is not None:
-            opened.close()
+            opened.close(timeout)
 
     def declare(self, queue: Queue) -> None:
         with self._lock:
@@ -89,7 +90,7 @@ class SqsDriver:
             opened.ask(opened.client.ping, _WAIT)
             return [problem for queue in queues for problem in opened.verify(queue)]
         finally:
-            opened.close()
+            opened.close(0.0)
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         opened = self._opened()
@@ -136,7 +137,6 @@ class _Open:
         self._lock = threading.Lock()  # guards everything below
         self._queues: dict[str, SqsQueue] = {}  # by the name that the application uses; replaced as a whole
         self._subscriptions: frozenset[SqsSubscription] = frozenset()
-        self._silent = False  # the consumer that was closed last got no answers any more
         self._waiting: set[Answer] = set()
         self._closing = False
 
@@ -191,7 +191,6 @@ class _Open:
     def _forget(self, subscription: SqsSubscription) -> None:
         with self._lock:
             self._subscriptions -= {subscription}
-            self._silent = subscription.gave_up
 
     def publish(self, queue: SqsQueue, batch: Sequence[Message], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -292,8 +291,8 @@ class _Open:
             with queue.left:
                 queue.left.wait(max(0.0, min(_LOOK, left)))
 
-    def close(self) -> None:
-        deadline = time.monotonic() + (SILENT_WAIT if self._silent else CLOSE_WAIT)
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         stopped = self._stopped()
         with self._lock:
             self._closing = True
@@ -306,11 +305,12 @@ class _Open:
             queue.wake()
         subscriptions = self._subscriptions
         for subscription in subscriptions:
-            subscription.give_up()
+            subscription.begin_close()
         for subscription in subscriptions:
             subscription.wait_closed(deadline)
         for queue in self._queues.values():
             queue.close(stopped)
+        deadline = min(deadline, time.monotonic() + _QUIET_WAIT)
         self.calls.wait_quiet(deadline)
         self.polls.wait_quiet(deadline)  # so that what a poll still brings goes back before the process may end
         for answer in waiting:

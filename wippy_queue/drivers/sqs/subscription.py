@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-import attrs
+import msgspec
 
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.sqs import messages
@@ -69,7 +69,6 @@ class SqsSubscription:
         self._plenty = False  # the last poll brought all that it asked for
         self._cancelled = False
         self._closed = False
-        self.gave_up = False  # it was closed, and SQS had not taken all that was settled
         self._failures = 0  # polls in a row
         self._failing_since = 0.0  # monotonic
         self._deaf: WippyQueueError | None = None
@@ -182,9 +181,9 @@ class SqsSubscription:
 
         self._queue.sends.add([send_item(self._queue.copy_of(message, left), lease.end, sent)])
 
-    def begin(self, delivery: Delivery) -> bool:
-        lease: Lease = delivery.receipt
-        return lease.live and lease.until > time.monotonic()
+    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        now = time.monotonic()
+        return [delivery for delivery in deliveries if delivery.receipt.live and delivery.receipt.until > now]
 
     # settling
 
@@ -201,7 +200,8 @@ class SqsSubscription:
                     late.append(settlement)
                     continue
                 lease.live = False
-                done = partial(self._settled, settlement)
+                lease.settlement = settlement
+                done = partial(self._settled, lease)
                 if settlement.action == "ack":
                     deletes.append(delete_item(lease.handle, lease.end, done))
                     continue
@@ -222,8 +222,12 @@ class SqsSubscription:
         The next receive counts the attempt then. What else has changed needs a copy; so does a long delay, and a
         message that SQS would soon delete for its age. On a FIFO queue a copy would lose its place.
         """
-        counted = attrs.evolve(settlement.delivery.message, attempts=settlement.delivery.message.attempts + 1)
-        if settlement.message != attrs.evolve(counted, delay=settlement.message.delay if settlement.message else 0.0):
+        counted = msgspec.structs.replace(
+            settlement.delivery.message, attempts=settlement.delivery.message.attempts + 1
+        )
+        if settlement.message != msgspec.structs.replace(
+            counted, delay=settlement.message.delay if settlement.message else 0.0
+        ):
             return False
         young = not self._queue.retention or time.time() - lease.sent < self._queue.retention / 2
         return self._queue.fifo or (young and settlement.delay <= self._longest(lease, now))
@@ -258,28 +262,25 @@ class SqsSubscription:
 
         def sent(error: WippyQueueError | None) -> None:
             if error is not None:
-                self._settled(settlement, error)
+                self._settled(lease, error)
             else:
-                done = partial(self._settled, settlement)
+                done = partial(self._settled, lease)
                 self._queue.deletes.add([delete_item(lease.handle, lease.end, done)])
 
         return send_item(entry, lease.end, sent)
 
-    def _settled(self, settlement: Settlement, error: WippyQueueError | None) -> None:
-        """A settlement is through, or cannot be any more."""
-        lease: Lease = settlement.delivery.receipt
+    def _settled(self, lease: Lease, error: WippyQueueError | None) -> None:
+        """A message is through, or what was to become of it is lost; what nobody has settled is back either way."""
         with self._changed:
-            self._held.discard(lease)
-            self._poll()
-            self._changed.notify_all()
-        settlement.finish(None if error is None else self._too_late(str(error)))
-
-    def _released(self, lease: Lease, error: WippyQueueError | None) -> None:
-        """What nobody has settled is back; an error is no news, for then the lease ends by itself."""
-        with self._changed:
-            self._held.discard(lease)
-            self._poll()
-            self._changed.notify_all()
+            settlement = lease.take()
+        try:
+            if settlement is not None:
+                settlement.finish(None if error is None else self._too_late(str(error)))
+        finally:
+            with self._changed:
+                self._held.discard(lease)
+                self._poll()
+                self._changed.notify_all()
 
     def _too_late(self, why: str) -> Conflict:
         return Conflict(f"queue {self._queue.queue.id}: not settled, the message will come again: {why}")
@@ -346,12 +347,13 @@ class SqsSubscription:
             self._changed.notify_all()
         return waiting
 
-    def close(self) -> None:
-        self.give_up()
-        self.wait_closed(time.monotonic() + CLOSE_WAIT)
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self.begin_close()
+        self.wait_closed(deadline)
 
-    def give_up(self) -> None:
-        """Begin to close: what was never settled goes back."""
+    def begin_close(self) -> None:
+        """Hand back what was never settled."""
         self.cancel()
         items: list[Item] = []
         with self._changed:
@@ -359,19 +361,19 @@ class SqsSubscription:
             for lease in self._held:
                 if lease.live:
                     lease.live = False
-                    items += self._hide(lease, 0.0, partial(self._released, lease))
+                    items += self._hide(lease, 0.0, partial(self._settled, lease))
         self._queue.hides.add(items)
 
     def wait_closed(self, deadline: float) -> None:
         """Wait until all is settled; at ``deadline`` (monotonic seconds) the rest is given up, and told so."""
         with self._changed:
-            self.gave_up = not self._changed.wait_for(lambda: not self._held, deadline - time.monotonic())
+            self._changed.wait_for(lambda: not self._held, max(0.0, deadline - time.monotonic()))
+            late = [settlement for lease in self._held if (settlement := lease.take()) is not None]
             for lease in self._held:
                 lease.until = 0.0
+            self._held.clear()
+        for settlement in late:
+            settlement.finish(self._too_late("SQS has not answered in time"))
         for batches in (self._queue.deletes, self._queue.sends, self._queue.hides):
             batches.sweep()
         self._on_close(self)
-
-
-CLOSE_WAIT: Final = 3.0  # seconds that the last settles may take
-SILENT_WAIT: Final = 0.5  # the same where SQS has let a consumer wait that long in vain already

@@ -23,28 +23,30 @@ _logger = logging.getLogger(__name__)
 def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
     host = context.host
 
-    def check_publish(queue_id: bytes) -> None:
+    def check_publish(queue_id: str) -> None:
         try:
             context.require("queue.publish")
-            context.require("queue.publish.queue", text(queue_id))
+            context.require("queue.publish.queue", queue_id)
         except PermissionDenied as error:  # handlers of Wippy know this as a bad call
             raise Invalid(error.message, details=error.details) from error
 
     def encoding(queue_id: bytes) -> str:
-        check_publish(queue_id)  # who may not publish does not learn which queues there are
-        found: Encoding = _ask(lambda: host.queue_encoding(text(queue_id)))
+        name = text(queue_id)
+        check_publish(name)  # who may not publish does not learn which queues there are
+        found: Encoding = _ask(lambda: host.queue_encoding(name))
         return found
 
     def publish(queue_id: bytes, body: bytes, encoding: bytes, headers: bytes | None, dropped: bytes | None) -> bool:
         if dropped is not None:
             fields = {"function": context.function, "queue": readable(queue_id), "headers": readable(dropped)}
             _logger.warning("headers that are no text, finite number or boolean were dropped", extra={"fields": fields})
-        check_publish(queue_id)
-        if host.may_wait(text(queue_id)):
+        name = text(queue_id)
+        check_publish(name)
+        if not context.parted and host.may_wait(name):
             context.part()
         decoded = {} if headers is None else msgspec.json.decode(headers)
         how = cast("Encoding", encoding.decode())
-        _ask(lambda: host.publish(text(queue_id), body, how, decoded, context.cancel, context.deadline))
+        _ask(lambda: host.publish(name, body, how, decoded, context.cancel, context.deadline))
         return True
 
     def info(queue_id: bytes) -> tuple[int | None, ...]:

@@ -121,7 +121,7 @@ class Consuming(Harness):
         self.publish(driver, queue, "a")
         subscription = driver.subscribe(queue, 1)
         (delivery,) = self.receive(subscription)
-        assert self.background(lambda: subscription.begin(delivery)).result() is True
+        assert self.background(lambda: subscription.begin([delivery])).result() == [delivery]
         self.settle(subscription, [delivery])
 
     def test_cancel_wakes_a_waiting_receive_at_once(self, driver: Driver) -> None:
@@ -149,7 +149,7 @@ class Consuming(Harness):
         self.publish(driver, queue, "a")
         assert subscription.receive(5, self.moment) == []
         self._give_back(subscription, subscription.cancel())
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 1)) == ["a"]
 
     def test_what_is_held_can_be_settled_after_a_cancel(self, driver: Driver) -> None:
@@ -160,7 +160,7 @@ class Consuming(Harness):
         held = self.receive(subscription)
         subscription.cancel()
         self.settle(subscription, held)
-        subscription.close()
+        subscription.close(self.patience)
         self.drained(driver, queue, 0)
 
     def test_cancelling_and_subscribing_again_loses_nothing(self, driver: Driver) -> None:
@@ -170,7 +170,7 @@ class Consuming(Harness):
         subscription = driver.subscribe(queue, 8)
         held = self.receive(subscription, 3)
         self._give_back(subscription, held + subscription.cancel())
-        subscription.close()
+        subscription.close(self.patience)
         received = self.drained(driver, queue, 10)
         assert sorted(ids(received)) == numbered(10)
         if self.kind.capabilities.release_at_head and self.kind.capabilities.ordered:
@@ -183,7 +183,7 @@ class Consuming(Harness):
         self.publish(driver, queue, *numbered(6))
         subscription = driver.subscribe(queue, 4)
         self.settle(subscription, self.receive(subscription, 4)[:1])
-        subscription.close()
+        subscription.close(self.patience)
         assert len(self.drained(driver, queue, 5)) == 5
 
     def test_a_consumer_that_waits_gets_at_once_what_another_gives_back(self, driver: Driver) -> None:
@@ -193,7 +193,7 @@ class Consuming(Harness):
         self.receive(leaving)
         call = self.background(lambda: staying.receive(1, 10 * self.patience))
         assert call.waits(self.moment)
-        leaving.close()
+        leaving.close(self.patience)
         assert ids(call.result()) == ["a"]
 
     def test_closing_flushes_what_was_settled(self, driver: Driver) -> None:
@@ -213,7 +213,7 @@ class Consuming(Harness):
         calls = [self.background(partial(settle, deliveries[part::2])) for part in (0, 1)]
         for call in calls:
             call.result()
-        subscription.close()
+        subscription.close(self.patience)
         assert results.wait(50) == [None] * 50
         self.drained(driver, queue, 0)
 
@@ -225,7 +225,7 @@ class Consuming(Harness):
         for _ in range(2):
             subscription.cancel()
         for _ in range(2):
-            subscription.close()
+            subscription.close(self.patience)
         subscription.cancel()
         assert ids(self.drained(driver, queue, 1)) == ["a"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from wippy_queue.delivery import Settlement
 from wippy_queue.driver import Driver
@@ -19,7 +19,7 @@ class Crashing(Harness):
         held = self.receive(subscription, 4)
         begun = ids(held[:2])
         for delivery in held[:2]:
-            assert subscription.begin(delivery)
+            assert subscription.begin([delivery])
         self.crash(driver)
         other = self.started()
         other.declare(queue)
@@ -38,9 +38,9 @@ class Crashing(Harness):
             subscription,
             self.receive(subscription),
             "requeue",
-            change=lambda message: attrs.evolve(message, attempts=2),
+            change=lambda message: msgspec.structs.replace(message, attempts=2),
         )
-        assert subscription.begin(self.receive_one(subscription))
+        assert subscription.begin([self.receive_one(subscription)])
         self.crash(driver)
         other = self.started()
         other.declare(queue)
@@ -57,7 +57,7 @@ class Crashing(Harness):
         subscription = driver.subscribe(queue, 3)
         held = self.receive(subscription, 3)
         for delivery in held:
-            assert subscription.begin(delivery)
+            assert subscription.begin([delivery])
         self.settle(subscription, held[:1])
         self.settle(subscription, held[1:2], "release")
         self.crash(driver)
@@ -88,11 +88,11 @@ class Crashing(Harness):
         self.publish(driver, queue, "running", "buffered")
         subscription = driver.subscribe(queue, 2)
         held = {delivery.message.id: delivery for delivery in self.receive(subscription, 2)}
-        assert subscription.begin(held["running"])
+        assert subscription.begin([held["running"]])
         other = self.started()
         other.declare(queue)
         self.receives_nothing(other.subscribe(queue, 2), 2.5 * self.lease)
-        assert subscription.begin(held["buffered"])
+        assert subscription.begin([held["buffered"]])
         self.settle(subscription, list(held.values()))
         self.drained(driver, queue, 0)
 
@@ -102,14 +102,14 @@ class Crashing(Harness):
         self.publish(driver, queue, "running", "buffered")
         subscription = driver.subscribe(queue, 2)
         held = {delivery.message.id: delivery for delivery in self.receive(subscription, 2)}
-        assert subscription.begin(held["running"])
+        assert subscription.begin([held["running"]])
         self.lose_lease(driver, subscription)
-        assert subscription.begin(held["buffered"]) is False
+        assert not subscription.begin([held["buffered"]])
         results = Results(self.patience)
         assert held["running"].claim()
         subscription.settle([Settlement(held["running"], done=results.add)])
         assert isinstance(results.wait(1)[0], Exception)
-        subscription.close()
+        subscription.close(self.patience)
         received = {delivery.message.id: delivery.message.attempts for delivery in self.drained(driver, queue, 2)}
         assert sorted(received) == ["buffered", "running"]
         if self.kind.capabilities.exact_attempts:
@@ -125,11 +125,22 @@ class Crashing(Harness):
         self.lose_lease(driver, subscription)
         again = self.receive(subscription)
         assert ids(again) == ["a"]
-        assert subscription.begin(again[0])
+        assert subscription.begin([again[0]])
         self.settle(subscription, again)
 
+    def test_a_stop_without_time_loses_nothing(self, driver: Driver) -> None:
+        """What could not be told to the backend comes back by itself, as after a crash."""
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(10))
+        for _ in range(2):
+            self.receive(driver.subscribe(queue, 5), 5)
+        driver.stop(0.0)
+        driver = self.restart(driver)
+        driver.declare(queue)
+        assert sorted(ids(self.drained(driver, queue, 10))) == numbered(10)
+
     def test_processes_that_share_a_queue_see_each_others_messages(self, driver: Driver) -> None:
-        """A consumer that waits in one hears of a publish in the other, and `wait_idle` of its ack."""
+        """A consumer that waits in one hears of a publish in the other."""
         self.need("shared")
         queue = self.declared(driver)
         other = self.started()
@@ -140,6 +151,17 @@ class Crashing(Harness):
         self.publish(driver, queue, "a")
         received = call.result()
         assert ids(received) == ["a"]
+        self.settle(subscription, received)
+        assert driver.wait_idle(queue, self.patience) is True
+
+    def test_who_waits_for_idle_waits_for_what_another_process_holds(self, driver: Driver) -> None:
+        self.need("shared", "exact_counts")
+        queue = self.declared(driver)
+        self.publish(driver, queue, "a")
+        other = self.started()
+        other.declare(queue)
+        subscription = other.subscribe(queue, 1)
+        received = self.receive(subscription)
         idle = self.background(lambda: driver.wait_idle(queue, 10 * self.patience))
         assert idle.waits(self.moment)
         self.settle(subscription, received)

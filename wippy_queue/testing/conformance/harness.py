@@ -48,7 +48,7 @@ class Harness:
 
     def restart(self, driver: Driver) -> Driver:
         """Stop a driver and return one that runs and has its messages: another object where they are durable."""
-        driver.stop()
+        driver.stop(self.patience)
         if self.kind.capabilities.durable:
             return self.started()
         driver.start()
@@ -93,7 +93,7 @@ class Harness:
     def stop_all(self) -> None:
         drivers, self._drivers = self._drivers or [], None
         for driver in drivers:
-            driver.stop()
+            driver.stop(self.patience)
 
     def need(self, *capabilities: str) -> None:
         """Skip the test unless the driver has the capabilities."""
@@ -164,7 +164,7 @@ class Harness:
         deliveries = self.receive(subscription, count)
         self.receives_nothing(subscription)
         self.settle(subscription, deliveries)
-        subscription.close()
+        subscription.close(self.patience)
         return deliveries
 
     def eventually(self, look: Callable[[], _T], expected: _T) -> None:

@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import attrs
+import msgspec
 import pytest
 
 from wippy_queue.driver import Driver
@@ -74,7 +75,7 @@ class Limits(Harness):
         self.publish(driver, queue, "a")
         call = self.background(lambda: driver.publish(queue, [message("b")], 10 * self.patience))
         assert call.waits(self.moment)
-        driver.stop()
+        driver.stop(self.patience)
         with pytest.raises(Unavailable):
             call.result()
 
@@ -120,9 +121,9 @@ class Limits(Harness):
                 newer.add(message_id)
             except QueueFull:
                 pass
-        self.settle(subscription, [held["a"]], "requeue", change=lambda m: attrs.evolve(m, attempts=1))
+        self.settle(subscription, [held["a"]], "requeue", change=lambda m: msgspec.structs.replace(m, attempts=1))
         self.settle(subscription, [held["b"]], "release")
-        subscription.close()
+        subscription.close(self.patience)
         kept = {"a", "b"} | newer - {message_id for message_id, _ in dropped.items}
         assert sorted(ids(self.drained(driver, queue, len(kept)))) == sorted(kept)
 

@@ -28,7 +28,7 @@ class Looking(Harness):
         self.settle(subscription, held[:1], "requeue")
         subscription.cancel()
         self.settle(subscription, held[1:], "release")
-        subscription.close()
+        subscription.close(self.patience)
         self._counts(driver, queue, ready=2)
         self.drained(driver, queue, 2)
         self._counts(driver, queue)
@@ -48,9 +48,9 @@ class Looking(Harness):
         queue = self.declared(driver)
         one, other = driver.subscribe(queue, 1), driver.subscribe(queue, 1)
         self._consumers(driver, queue, 2)
-        one.close()
+        one.close(self.patience)
         self._consumers(driver, queue, 1)
-        other.close()
+        other.close(self.patience)
         self._consumers(driver, queue, 0)
 
     def test_info_forgets_expired_messages(self, driver: Driver) -> None:
@@ -119,7 +119,7 @@ class Looking(Harness):
         assert driver.purge(queue) == 1
         self.settle(subscription, held[:1])
         self.settle(subscription, held[1:], "release")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 1)) == ids(held[1:])
 
     def test_an_empty_queue_is_idle(self, driver: Driver) -> None:

@@ -178,7 +178,7 @@ class Publishing(Harness):
 
     def test_publishing_after_the_stop_is_unavailable(self, driver: Driver) -> None:
         queue = self.declared(driver)
-        driver.stop()
+        driver.stop(self.patience)
         with pytest.raises(Unavailable) as caught:
             driver.publish(queue, [message("a")], self.patience)
         assert caught.value.retryable

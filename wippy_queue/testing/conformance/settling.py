@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import attrs
+import msgspec
 import pytest
 
 from wippy_queue.delivery import Action, Settlement
@@ -20,7 +20,7 @@ class Settling(Harness):
         subscription = driver.subscribe(queue, 2)
         deliveries = self.receive(subscription, 2)
         self.settle(subscription, [delivery for delivery in deliveries if delivery.message.id == "a"])
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 1)) == ["b"]
 
     def test_acks_need_no_order(self, driver: Driver) -> None:
@@ -31,7 +31,7 @@ class Settling(Harness):
         deliveries = {delivery.message.id: delivery for delivery in self.receive(subscription, 6)}
         for message_id in ("m005", "m002", "m003"):
             self.settle(subscription, [deliveries[message_id]])
-        subscription.close()
+        subscription.close(self.patience)
         assert sorted(ids(self.drained(driver, queue, 3))) == ["m000", "m001", "m004"]
 
     def test_done_is_called_once_for_each_settlement(self, driver: Driver) -> None:
@@ -54,7 +54,7 @@ class Settling(Harness):
         subscription.settle(settlements[:20])
         subscription.settle(settlements[20:])
         results.wait(30)
-        subscription.close()
+        subscription.close(self.patience)
         assert sorted(results.items) == [(message_id, None) for message_id in numbered(30)]
         self.drained(driver, queue, 20)
 
@@ -65,13 +65,13 @@ class Settling(Harness):
         delivery = self.receive_one(subscription)
         delivery.claim()
         subscription.settle([Settlement(delivery)])
-        subscription.close()
+        subscription.close(self.patience)
         self.drained(driver, queue, 0)
 
     def test_settling_nothing_does_nothing(self, driver: Driver) -> None:
         subscription = driver.subscribe(self.declared(driver), 1)
         subscription.settle([])
-        subscription.close()
+        subscription.close(self.patience)
 
     def test_done_may_publish_and_settle(self, driver: Driver) -> None:
         """It is called without a lock held, so what it does cannot come to a standstill."""
@@ -91,7 +91,7 @@ class Settling(Harness):
         call.result()
         assert results.wait(2) == [None, None]
         self.publish(driver, queue, "c")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 1)) == ["c"]
 
     def test_a_requeued_message_comes_again_with_its_attempts_and_changed_headers(self, driver: Driver) -> None:
@@ -101,7 +101,7 @@ class Settling(Harness):
 
         def fail(message: Message) -> Message:
             headers = {**message.headers, "changed": "two", "new": True}
-            return attrs.evolve(message, attempts=message.attempts + 1, headers=headers)
+            return msgspec.structs.replace(message, attempts=message.attempts + 1, headers=headers)
 
         original = self.receive_one(subscription)
         self.settle(subscription, [original], "requeue", change=fail)
@@ -123,7 +123,7 @@ class Settling(Harness):
         self.publish(driver, queue, "a", "b", "c")
         subscription = driver.subscribe(queue, 1)
         self.settle(subscription, self.receive(subscription), "requeue")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 3)) == ["b", "c", "a"]
 
     def test_a_message_that_is_requeued_with_a_delay_comes_after_it(self, driver: Driver) -> None:
@@ -150,7 +150,7 @@ class Settling(Harness):
         held = self.receive(subscription, 4)
         self.settle(subscription, held[2:], "release")
         self.settle(subscription, held[:2], "release")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 6)) == numbered(6)
 
     def test_a_release_is_no_attempt(self, driver: Driver) -> None:
@@ -160,9 +160,9 @@ class Settling(Harness):
         self.publish(driver, queue, "a", "b")
         subscription = driver.subscribe(queue, 2)
         deliveries = self.receive(subscription, 2)
-        assert subscription.begin(deliveries[0])
+        assert subscription.begin([deliveries[0]])
         self.settle(subscription, deliveries, "release")
-        subscription.close()
+        subscription.close(self.patience)
         assert [delivery.message.attempts for delivery in self.drained(driver, queue, 2)] == [0, 0]
 
     def test_a_released_message_keeps_its_earlier_attempts_and_headers(self, driver: Driver) -> None:
@@ -173,7 +173,7 @@ class Settling(Harness):
             subscription,
             self.receive(subscription),
             "requeue",
-            change=lambda message: attrs.evolve(message, attempts=3),
+            change=lambda message: msgspec.structs.replace(message, attempts=3),
         )
         self.settle(subscription, self.receive(subscription), "release")
         delivery = self.receive_one(subscription)
@@ -190,7 +190,7 @@ class Settling(Harness):
         self.publish(driver, queue, "a")
         subscription = driver.subscribe(queue, 1)
         delivery = self.receive_one(subscription)
-        subscription.close()
+        subscription.close(self.patience)
         assert delivery.claim()
         results = Results(self.patience)
         subscription.settle([Settlement(delivery, done=results.add)])
@@ -204,8 +204,8 @@ class Settling(Harness):
         self.publish(driver, queue, "a")
         subscription = driver.subscribe(queue, 1)
         delivery = self.receive_one(subscription)
-        subscription.close()
-        assert subscription.begin(delivery) is False
+        subscription.close(self.patience)
+        assert not subscription.begin([delivery])
         assert ids(self.drained(driver, queue, 1)) == ["a"]
 
     def test_a_late_settle_does_not_touch_the_next_delivery_of_the_message(self, driver: Driver) -> None:
@@ -213,14 +213,14 @@ class Settling(Harness):
         self.publish(driver, queue, "a")
         old = driver.subscribe(queue, 1)
         late = self.receive_one(old)
-        old.close()
+        old.close(self.patience)
         new = driver.subscribe(queue, 1)
         held = self.receive(new)
         assert late.claim()
         results = Results(self.patience)
         old.settle([Settlement(late, done=results.add)])
         results.wait(1)
-        assert new.begin(held[0])
+        assert new.begin([held[0]])
         self.settle(new, held, "requeue")
-        new.close()
+        new.close(self.patience)
         assert ids(self.drained(driver, queue, 1)) == ["a"]

@@ -20,16 +20,16 @@ class Stopping(Harness):
         self.publish(driver, queue, "a")
         driver.start()
         assert ids(self.drained(driver, queue, 1)) == ["a"]
-        driver.stop()
-        driver.stop()
+        driver.stop(self.patience)
+        driver.stop(self.patience)
 
     def test_a_driver_that_never_started_can_be_stopped(self) -> None:
-        self.make_driver().stop()
+        self.make_driver().stop(self.patience)
 
     def test_a_driver_can_be_started_again(self, driver: Driver) -> None:
         """The supervisor restarts the same object."""
         queue = self.declared(driver)
-        driver.stop()
+        driver.stop(self.patience)
         driver.start()
         driver.declare(queue)
         self.publish(driver, queue, "a")
@@ -76,7 +76,7 @@ class Stopping(Harness):
         self.publish(driver, queue, *numbered(10))
         subscription = driver.subscribe(queue, 10)
         self.settle(subscription, self.receive(subscription, 4))
-        subscription.close()
+        subscription.close(self.patience)
         driver = self.restart(driver)
         driver.declare(queue)
         self.drained(driver, queue, 6)
@@ -104,6 +104,35 @@ class Stopping(Harness):
         lost = sorted(message_id for message_id, error in outcome.items() if error is not None)
         assert sorted(ids(self.drained(driver, queue, len(lost)))) == lost
 
+    def test_a_close_and_a_stop_take_no_longer_than_they_need(self, driver: Driver) -> None:
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(10))
+        subscription = driver.subscribe(queue, 10)
+        deliveries = self.receive(subscription, 10)
+        results = Results(self.patience)
+        for delivery in deliveries[:5]:
+            assert delivery.claim()
+            subscription.settle([Settlement(delivery, done=results.add)])
+        self.background(lambda: subscription.close(100 * self.patience)).result()
+        assert results.items == [None] * 5
+        driver.subscribe(queue, 10)
+        self.background(lambda: driver.stop(100 * self.patience)).result()
+
+    def test_a_close_without_time_has_told_the_truth_when_it_returns(self, driver: Driver) -> None:
+        """``done(None)`` and the message is gone, or an error and it may come again."""
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(20))
+        subscription = driver.subscribe(queue, 20)
+        results = Results(self.patience)
+        for delivery in self.receive(subscription, 20):
+            assert delivery.claim()
+            subscription.settle([Settlement(delivery, done=results.under(delivery.message.id))])
+        subscription.close(0.0)
+        outcome = dict(results.items)
+        assert len(outcome) == len(results.items) == 20
+        lost = {message_id for message_id, error in outcome.items() if error is not None}
+        assert set(ids(driver.subscribe(queue, 20).receive(20, self.moment))) <= lost
+
     def test_a_stop_ends_a_waiting_receive(self, driver: Driver) -> None:
         queue = self.declared(driver)
         subscription = driver.subscribe(queue, 1)
@@ -116,14 +145,14 @@ class Stopping(Harness):
 
         call = self.background(receive)
         assert call.waits(self.moment)
-        driver.stop()
+        driver.stop(self.patience)
         assert call.result() == []
 
     def test_subscriptions_can_be_closed_after_the_stop(self, driver: Driver) -> None:
         subscription = driver.subscribe(self.declared(driver), 1)
-        driver.stop()
+        driver.stop(self.patience)
         subscription.cancel()
-        subscription.close()
+        subscription.close(self.patience)
 
     def test_what_a_publish_returned_from_is_there_after_a_stop_meanwhile(self, driver: Driver) -> None:
         """Threads publish while the driver stops: each call returns or raises Unavailable; what returned is kept."""
@@ -149,7 +178,7 @@ class Stopping(Harness):
 
         calls = [self.background(partial(publish, thread)) for thread in range(4)]
         stored.wait(50)
-        driver.stop()
+        driver.stop(self.patience)
         for call in calls:
             call.result()
         with pytest.raises(Unavailable):

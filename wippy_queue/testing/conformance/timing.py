@@ -55,7 +55,7 @@ class Timing(Harness):
         self.publish(driver, queue, "low")
         subscription = driver.subscribe(queue, 1)
         self.settle(subscription, self.receive(subscription), "requeue")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 3)) == ["high-2", "high-1", "low"]
 
     def test_a_released_message_keeps_its_priority(self, driver: Driver) -> None:
@@ -66,7 +66,7 @@ class Timing(Harness):
         held = self.receive(subscription)
         self.publish(driver, queue, "high", priority=9)
         self.settle(subscription, held, "release")
-        subscription.close()
+        subscription.close(self.patience)
         assert ids(self.drained(driver, queue, 3)) == ["high", "low-1", "low-2"]
 
     def test_an_expired_message_is_dropped_and_not_delivered(self, driver: Driver) -> None:

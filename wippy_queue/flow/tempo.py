@@ -1,0 +1,58 @@
+"""Beside the steps: how fast a consumer's handler is, and what follows from that for its workers."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_SPAN: Final = 1e-3  # seconds that the messages which a worker takes at a time may last together
+_WORTH: Final = 150e-6  # seconds of work that are worth waking one more thread: two or three changes of threads
+_ALONE: Final = 64  # messages that are taken one at a time after one has been slow
+
+
+class Tempo:
+    """Learns from the workers how long messages take, and says how many they may take at a time.
+
+    A thread that is woken costs more than a quick handler. So while the handler is fast a worker takes several
+    messages, and as few workers are awake as the processors can use; when it is slow each takes one.
+
+    Args:
+        limit: messages that a worker may take at a time; 1: always one.
+        prefetch: messages that the buffer holds.
+
+    Thread safety: any thread; the numbers are hints, an update that gets lost does no harm.
+    """
+
+    def __init__(self, limit: int = 1, prefetch: int = 1) -> None:
+        self._limit = limit
+        self._cores = _cores()
+        self._share = min(limit, max(1, prefetch // (2 * self._cores)))  # for each core, of a buffer that is half full
+        self._alone = 0  # how many more are taken one at a time
+        self.most = 1  # messages that a worker takes at a time
+        self.awake = 1  # workers that are worth waking, while `fast`
+
+    @property
+    def fast(self) -> bool:
+        return self.most > 1
+
+    def handled(self, seconds: float, count: int) -> None:
+        """Learn that ``count`` messages took ``seconds`` together."""
+        if self._limit == 1:
+            return
+        if self._alone > 0:
+            self._alone -= count
+            return
+        each = seconds / count
+        self.most = max(1, min(self.most * 2, self._limit, int(_SPAN / each) if each else self._limit))
+        self.awake = self._cores if each * self._share >= _WORTH else 1
+
+    def slow(self) -> None:
+        """Learn that a message takes its time."""
+        self.most, self._alone = 1, _ALONE
+
+
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
