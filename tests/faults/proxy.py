@@ -149,6 +149,9 @@ class Proxy:
         pair = (client, server)
         with self._lock:
             self._pairs.append(pair)
+        if self._closed:  # meanwhile, and nobody looks after them any more
+            self.reset()
+            return
         for from_client in (True, False):
             threading.Thread(target=self._pass, args=(pair, from_client), daemon=True).start()
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.application import SLACK, Application, driver_entry
+from tests.faults.application import Application, driver_entry
 from tests.faults.proxy import Proxy
 from tests.moto_sqs import MotoSqs
 from tests.redis_servers import redis_server
-from wippy_queue import Timeout, Unavailable, WippyQueueError
-
-STOP = 4.0  # seconds that a stop is given
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +70,3 @@ def test_a_black_hole_under_load_is_told_in_time_and_left(name: str, proxy: Prox
     proxy.restore()
     application.goes_on()
     application.balance(load, name)
-
-
-@pytest.mark.parametrize("fault", [Proxy.refuse, Proxy.swallow], ids=["refused", "silent"])
-def test_a_stop_keeps_its_deadline_while_a_handler_runs_and_nobody_answers(
-    proxy: Proxy, application: Application, fault: Callable[[Proxy], None]
-) -> None:
-    """The handler ends in time, and what it did cannot be settled."""
-    application.release.clear()
-    application.engine.publish("app:tasks", "held")
-    assert application.running.wait(SLACK)
-    fault(proxy)
-    with pytest.raises((Unavailable, Timeout)) as caught:
-        application.engine.publish("app:tasks", "nowhere", timeout=0.3)
-    assert caught.value.retryable
-    application.release.set()
-    since = time.monotonic()
-    try:
-        application.engine.stop(timeout=STOP)
-    except WippyQueueError:
-        pass  # it may say that something was left; when is what matters here
-    assert time.monotonic() - since < STOP + 1.0

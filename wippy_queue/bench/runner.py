@@ -39,7 +39,7 @@ class Plan:
     driver: str = "memory"
     url: str | None = None
     concurrency: Sequence[int] = ()
-    prefetch: Sequence[int] = (100,)
+    prefetch: Sequence[int] = (400,)
     messages: int | None = None
     rounds: int = 3
     rate: float = 500.0

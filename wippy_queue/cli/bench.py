@@ -55,8 +55,8 @@ _DEFAULT_AGAINST: Final = ("asyncio", "baseline")
     type=click.IntRange(1, 10_000),
     multiple=True,
     metavar="N",
-    default=(100,),
-    help="Size of the prefetch buffer; 100 where none is given. Repeatable.",
+    default=(400,),
+    help="Size of the prefetch buffer; 400 where none is given. Repeatable.",
 )
 @click.option("-r", "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Of each contestant.")
 @click.option(

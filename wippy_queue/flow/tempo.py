@@ -36,7 +36,7 @@ class Tempo:
         return self.most > 1
 
     def handled(self, seconds: float, count: int) -> None:
-        """Learn that ``count`` messages took ``seconds`` together."""
+        """Learn that ``count`` messages took ``seconds`` of processor time together."""
         if self._limit == 1:
             return
         if self._alone > 0:
@@ -47,7 +47,7 @@ class Tempo:
         self.awake = self._cores if each * self._share >= _WORTH else 1
 
     def slow(self) -> None:
-        """Learn that a message takes its time."""
+        """Learn that a message takes its time, be it that it waits or that it computes."""
         self.most, self._alone = 1, _ALONE
 
 

@@ -177,6 +177,7 @@ class Deadline:
         self._retry = _FIRST_RETRY
         self._running = False
         self._slow_at = math.inf  # monotonic; when the batch that runs is to be parted
+        self._knocked = False  # the hook is set to part a batch
         self._timeout: float | None = None  # of the call that runs
         self.at = math.inf  # monotonic seconds
         self.expired = False
@@ -212,10 +213,12 @@ class Deadline:
     def stop(self) -> None:
         """The call has ended."""
         self._running = False
-        if self.at != math.inf or self._slow_at != math.inf:
+        if self.at != math.inf or self._slow_at != math.inf or self._knocked:
             with self._lock:  # a deadline that is being acted on is this call's, never the next one's
                 self.at = self._slow_at = math.inf
                 self._timeout = None
+                if self._knocked:  # too late for this call, and not meant for the next one
+                    self._quiet()
 
     def kill(self) -> None:
         """End the call that runs."""
@@ -237,8 +240,13 @@ class Deadline:
         """The hook was called, and not to kill: it is not needed any more."""
         with self._lock:
             self._slow_at = math.inf
-            if self._hook is not None and not self.killed and not self.expired:
-                self._hook.disarm()
+            self._quiet()
+
+    def _quiet(self) -> None:
+        """Caller holds the lock."""
+        self._knocked = False
+        if self._hook is not None and not self.killed and not self.expired:
+            self._hook.disarm()
 
     def follow(self, coroutine: int | None) -> bool:
         """Watch over a coroutine too, by its address; None: over none any more. Say whether the call must end."""
@@ -275,6 +283,7 @@ class Deadline:
                 self._retry = min(self._retry * 2, _LAST_RETRY)
                 return now + self._retry
             if now >= self._slow_at:
+                self._knocked = True  # before `slow_at` is written: `stop` reads them in the other order
                 self._slow_at = math.inf
                 self._hook.knock()
             again = min(self.at, self._slow_at)
