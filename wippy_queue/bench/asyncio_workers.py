@@ -215,6 +215,7 @@ class ThreadWorker(Worker):
         self._told = len(done)
         del self._chunk[place:]
         self._rest.extendleft(reversed(tail))
+        self._loop.call_soon_threadsafe(self.give_back)
 
     def give_back(self) -> None:
         self._settle_done()
