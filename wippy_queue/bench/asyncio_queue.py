@@ -117,6 +117,7 @@ class LoopQueue:
         for delivery in deliveries:
             self.unsettled.pop(delivery.receipt, None)
         self._left()
+        self._tell()
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """What `Subscription.settle` is for drivers."""

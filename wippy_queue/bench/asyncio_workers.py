@@ -23,6 +23,7 @@ from wippy_queue.lua.runtime import UNDECODABLE, Failure
 from wippy_queue.message import Message
 
 BATCH: Final = 64  # messages that go into Lua in one crossing, while handlers are fast
+_THREAD_BATCH: Final = 16  # messages that go to a thread at a time
 _TURN: Final = 0.001  # seconds of the loop's time that a batch is to take at most
 _FAST: Final = 100e-6  # seconds that a handler in a thread takes at most to count as fast
 _PATIENCE: Final = 0.002  # seconds after which other workers may have what a thread has not begun
@@ -187,7 +188,7 @@ class ThreadWorker(Worker):
         seconds = await self._loop.run_in_executor(self._executor, self._run)
         if timer is not None:
             timer.cancel()
-        self._size = min(2 * self._size, BATCH) if seconds < _FAST * len(batch) else 1
+        self._size = min(2 * self._size, _THREAD_BATCH) if seconds < _FAST * len(batch) else 1
         self._settle_done()
 
     def _run(self) -> float:
@@ -215,10 +216,11 @@ class ThreadWorker(Worker):
         self._told = len(done)
         del self._chunk[place:]
         self._rest.extendleft(reversed(tail))
-        self._loop.call_soon_threadsafe(self.give_back)
 
     def give_back(self) -> None:
         self._settle_done()
+        if self.stopping:  # the buffer has been emptied for good: the thread does what it has
+            return
         left: deque[Delivery] = deque()
         with contextlib.suppress(IndexError):
             while True:

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from wippy_queue.delivery import Action, Delivery, Settlement
-from wippy_queue.drivers.sqlite import KIND
+from wippy_queue.drivers.sqlite import KIND, statements
 from wippy_queue.drivers.sqlite.database import SCHEMA_VERSION
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
 from wippy_queue.drivers.sqlite.options import SqliteConfig, SqliteQueueOptions
@@ -519,6 +519,32 @@ def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(ope
     while len(received) < 20 and (deliveries := again.receive(20, 5.0)):
         received += ids(deliveries)
     assert sorted(received, key=int) == [str(number) for number in range(20)]
+
+
+def test_a_close_does_not_wait_for_a_commit_that_takes_long_and_tells_no_settlement_twice(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = a_queue()
+    driver.publish(queue, [a_message("1")], 1)
+    subscription = driver.subscribe(queue, 1)
+    [delivery] = subscription.receive(1, 1)
+    settle, slow, go_on = statements.settle, threading.Event(), threading.Event()
+
+    def settle_slowly(*arguments: Any, **fields: Any) -> None:
+        slow.set()
+        assert go_on.wait(10)
+        settle(*arguments, **fields)
+
+    monkeypatch.setattr(statements, "settle", settle_slowly)
+    done = Settled()
+    assert delivery.claim()
+    subscription.settle([Settlement(delivery, done=done)])
+    assert slow.wait(10)
+    subscription.close(0.1)
+    assert [type(error) for error in done.errors] == [Conflict]
+    go_on.set()
+    driver.stop(5.0)
+    assert len(done.errors) == 1
 
 
 # group commit
