@@ -26,6 +26,16 @@ ENDLESS = {
           return pcall(coroutine.wrap(function() nest(n - 1) end))
         end
         while true do nest(20) end""",
+    "a generator": """
+        local co = coroutine.wrap(function() while true do coroutine.yield() end end)
+        while true do co() end""",
+    "more coroutines than are followed": """
+        local all = {}
+        for i = 1, 100 do all[i] = coroutine.wrap(function() while true do
+          for _ = 1, 2000 do end
+          coroutine.yield()
+        end end) end
+        while true do for i = 1, 100 do all[i]() end end""",
     "a coroutine that is closed": """
         while true do
           local co = coroutine.create(function()
@@ -62,6 +72,46 @@ def test_the_time_limit_ends(attack: str, hook_mode: HookMode) -> None:
     assert isinstance(outcome.error, Timeout)
     assert "exceeded its time limit of 0.05 s" in outcome.error.message
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("hook_mode", ["async", "count"])
+def test_a_coroutine_that_outlives_its_call_is_ended_in_the_next_one(hook_mode: HookMode) -> None:
+    """While it was followed it had no hook of its own."""
+    text = """
+        local co = coroutine.create(function()
+          for _ = 1, 100000 do end
+          coroutine.yield()
+          while true do end
+        end)
+        return function() coroutine.resume(co) end"""
+    session = make_function(text, timeout=0.05, host=make_host(hook_mode=hook_mode)).open(make_worker())
+    assert session.handle([make_delivery()])[0].ok
+    assert isinstance(session.handle([make_delivery()])[0].error, Timeout)
+    assert session.handle([make_delivery()])[0].ok, "a fresh runtime"
+
+
+def test_a_loop_in_a_coroutine_has_no_count_hook_in_mode_async() -> None:
+    """It would make each instruction twice as slow."""
+    text = """
+        local co = coroutine.wrap(function()
+          while true do
+            for _ = 1, 100000 do end
+            coroutine.yield()
+          end
+        end)
+        return function() for _ = 1, 10 do co() end end"""
+
+    def seconds(hook_mode: HookMode) -> float:
+        session = make_function(text, host=make_host(hook_mode=hook_mode)).open(make_worker())
+        times = []
+        for _ in range(15):
+            began = time.thread_time()
+            assert session.handle([make_delivery()])[0].ok
+            times.append(time.thread_time() - began)
+        session.close()
+        return min(times)
+
+    assert seconds("async") < 1.5 * seconds("off")
 
 
 @pytest.mark.parametrize("hook_mode", ["async", "count"])

@@ -129,7 +129,7 @@ class Crashing(Harness):
         self.settle(subscription, again)
 
     def test_a_stop_without_time_loses_nothing(self, driver: Driver) -> None:
-        """What the backend was not told comes back by itself, as after a crash; what it was half told may come twice."""
+        """What the backend was not told comes back by itself, as after a crash; some may come twice."""
         queue = self.declared(driver)
         self.publish(driver, queue, *numbered(10))
         for _ in range(2):
