@@ -374,6 +374,7 @@ def test_of_a_lost_connection_the_log_has_our_words_and_not_pikas(
 ) -> None:
     queue = bench.queue(driver)
     caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "pika")  # the command line, which other tests call, has it silent
     bench.proxy.reset()
     eventually(lambda: "the connection to RabbitMQ is gone" in caplog.text, "it is told")
 
