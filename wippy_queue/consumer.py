@@ -283,16 +283,17 @@ class _Life:
             buffered = self._buffer.close()
             self._cancel.set()
             running = [delivery for worker in self.workers for delivery in worker.hand]
-            handed_back = self._settler.release(buffered)
+            self._settler.release(buffered)
             if self._feeder_thread.is_alive():
                 self._feeder_thread.join(max(0.0, min(deadline - time.monotonic(), _FEEDER_GRACE)))
-            handed_back += self._settler.release(self.feeder.left_over + waiting)
+            self._settler.release(self.feeder.left_over + waiting)
             if not self._pool.wait(deadline):
                 cut = self._cut()
         finally:
             self._pool.shutdown()
             self._subscription.close(max(GRACE, deadline - time.monotonic()))
-        return self._report(_ids(running), _ids(handed_back + self._settler.canceled), _ids(cut))
+        handed_back = [delivery for delivery in self._settler.handed_back if delivery not in cut]
+        return self._report(_ids(running), _ids(handed_back), _ids([*cut, *self._settler.burying]))
 
     def _report(self, running: Sequence[str], handed_back: Sequence[str], cut: Sequence[str]) -> StopReport:
         """Return what became of the messages, by id; one that was handled, and whose settle was lost, comes again."""

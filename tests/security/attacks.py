@@ -265,6 +265,107 @@ STACKS: Final[dict[str, tuple[Ending, str]]] = {
     },
 }
 
+_LONG_LIVED = "for i = 1, 100000 do end"  # a coroutine that has run this is followed, in hook mode "async"
+
+
+def _dying_at_depth(depth: int) -> str:
+    """Leave a coroutine whose hook itself, at the end of the stack of C, has raised the error that ended it."""
+    return f"""kept = coroutine.create(function()
+      local g <close> = {_CLOSE}
+      local function deep(n) ('x'):gsub('x', function() if n == 0 then {_LONG_LIVED} error('x') end deep(n - 1) end) end
+      deep({depth})
+    end)
+    assert(coroutine.resume(kept))"""
+
+
+_CLOSE_KEPT = "local co = kept kept = nil if co then coroutine.close(co) end"
+
+
+def _dying(depth: int) -> dict[str, tuple[Ending, str]]:
+    return {
+        f"one that dies in its hook at depth {depth}": ("error", _dying_at_depth(depth)),
+        f"one that died in its hook at depth {depth}, closed": ("ok", _CLOSE_KEPT),
+    }
+
+
+COROUTINES: Final[dict[str, tuple[Ending, str]]] = {
+    "one that was followed": ("time", f"coroutine.wrap(function() {_LONG_LIVED} spin() end)()"),
+    "one inside the other": (
+        "time",
+        f"local function f(n) {_LONG_LIVED} if n == 0 then spin() end coroutine.wrap(f)(n - 1) end f(30)",
+    ),
+    "one inside the other, caught": (
+        "time",
+        f"""local function f(n) {_LONG_LIVED} while true do if n > 0 then pcall(coroutine.wrap(f), n - 1) end end end
+        f(30)""",
+    ),
+    "one that resumes another without end": (
+        "time",
+        f"""coroutine.wrap(function() {_LONG_LIVED}
+          local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end
+        end)()""",
+    ),
+    "a chain of generators": (
+        "time",
+        """local function stage(g) return coroutine.wrap(function() for v in g do coroutine.yield(v) end end) end
+        local g = coroutine.wrap(function() while true do coroutine.yield(1) end end)
+        for i = 1, 40 do g = stage(g) end for _ in g do end""",
+    ),
+    "more than are followed": (
+        "time",
+        f"""local all = {{}} for i = 1, 200 do
+          all[i] = coroutine.wrap(function() while true do {_LONG_LIVED} coroutine.yield() end end)
+        end
+        while true do for i = 1, 200 do all[i]() end end""",
+    ),
+    "more than are followed, dropped": (
+        "time",
+        f"while true do coroutine.wrap(function() {_LONG_LIVED} coroutine.yield() end)() end",
+    ),
+    "pcall in one": ("time", f"coroutine.wrap(function() {_LONG_LIVED} while true do pcall(spin) end end)()"),
+    "closing one": (
+        "time",
+        f"""local co = coroutine.create(function() local g <close> = {_CLOSE} {_LONG_LIVED} coroutine.yield() end)
+        coroutine.resume(co) coroutine.close(co)""",
+    ),
+    "closing while the kill unwinds": (
+        "time",
+        f"""local function f(n)
+          local g <close> = {_CLOSE} {_LONG_LIVED} if n == 0 then spin() end coroutine.wrap(f)(n - 1)
+        end
+        f(20)""",
+    ),
+    "long comparisons": (
+        "time",
+        f"""local a, b = ('a'):rep(3000000) .. 'b', ('a'):rep(3000000) .. 'c'
+        coroutine.wrap(function() {_LONG_LIVED} while true do local x = a < b end end)()""",
+    ),
+    "one that is kept": (
+        "ok",
+        f"""kept = coroutine.create(function() {_LONG_LIVED} coroutine.yield() spin() end)
+        assert(coroutine.resume(kept))""",
+    ),
+    "one that was kept": ("time", "assert(coroutine.resume(kept))"),
+    "one that is kept to be closed": (
+        "ok",
+        f"""kept = coroutine.create(function() local g <close> = {_CLOSE} {_LONG_LIVED} coroutine.yield() end)
+        assert(coroutine.resume(kept))""",
+    ),
+    "one that was kept to be closed": ("time", "coroutine.close(kept)"),
+    **{name: attack for depth in range(190, 200) for name, attack in _dying(depth).items()},
+    "one that dies without memory": (
+        "ok",
+        f"""kept = coroutine.create(function()
+          local g <close> = {_CLOSE}
+          pcall(function() hoard = {{}} while true do hoard[#hoard + 1] = ('x'):rep(1000) .. #hoard end end)
+          pcall(function() while true do hoard = {{hoard}} end end)
+          {_LONG_LIVED} error('x')
+        end)
+        coroutine.resume(kept) hoard = nil""",
+    ),
+    "one that died without memory, closed": ("ok", _CLOSE_KEPT),
+}
+
 BUSY_C: Final[dict[str, tuple[Ending, str]]] = {
     "rep of nothing": (
         "ok",
@@ -785,6 +886,7 @@ ATTACKS: Final[dict[str, dict[str, tuple[Ending, str]]]] = {
     "catching": CATCHING,
     "callbacks": CALLBACKS,
     "stacks": STACKS,
+    "coroutines": COROUTINES,
     "busy C": BUSY_C,
     "patterns": PATTERNS,
     "memory": MEMORY,

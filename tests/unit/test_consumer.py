@@ -226,6 +226,49 @@ def test_what_was_handled_and_could_not_be_settled_is_reported_as_abandoned(
     assert setup.waiting() == ["m-0", "m-1", "m-2", "m-3"]
 
 
+def test_what_a_batch_left_over_is_reported_as_handed_back(setup: Setup) -> None:
+    gate = Gate()
+
+    class FirstAlone:
+        def open(self, context: WorkerContext) -> Session:
+            class First:
+                def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+                    if len(deliveries) > 1:
+                        gate(None)
+                    return [ACK]
+
+                def kill(self) -> None: ...
+
+                def close(self) -> None: ...
+
+            return First()
+
+    setup.publish(100)
+    consumer = setup.start(FirstAlone(), prefetch=50, batch=16)
+    gate.await_begun(1)
+    threading.Timer(0.05, gate.go_on.set).start()
+    report = consumer.stop(DEADLINE)
+    assert len(report.finished) == 1
+    assert set(report.handed_back) <= set(setup.waiting())
+    assert set(report.finished).isdisjoint(setup.waiting())
+
+
+def test_a_message_on_its_way_to_the_dead_letters_at_the_deadline_is_reported_as_abandoned(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    monkeypatch.setattr(Burial, "bury", lambda *_, **__: gate(None))
+    setup.publish(1)
+
+    def failing(_: object) -> None:
+        raise ValueError("always")
+
+    consumer = setup.start(failing, retry=RetryPolicy(max_attempts=1))
+    gate.await_begun(1)
+    assert consumer.stop(0.0) == StopReport(abandoned=("m-0",))
+    gate.go_on.set()
+
+
 @pytest.mark.parametrize(("timeout", "least", "most"), [(0.0, GRACE, GRACE), (5.0, 4.0, 5.0)])
 def test_the_last_settles_have_what_is_left_of_the_deadline_and_a_grace_at_least(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, timeout: float, least: float, most: float

@@ -117,7 +117,8 @@ class Settler:
         self._cancel = cancel
         self._emit = emit
         self._max_attempts = max_attempts(queue, retry)
-        self.canceled: list[Delivery] = []  # handed back by handlers that a stop has cancelled
+        self.handed_back: list[Delivery] = []  # untouched, or by handlers that a stop has cancelled
+        self.burying: set[Delivery] = set()  # on their way to where dead letters are kept
 
     def unspent(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Give up the messages whose last attempt was a crash, so that no handler has said so; return the others."""
@@ -152,6 +153,7 @@ class Settler:
         """Hand messages back as if they had never come, in order; return those that were not settled already."""
         mine = Delivery.claim_all(deliveries)
         if mine:
+            self.handed_back += mine
             self._subscription.settle([self._settlement(delivery, "release") for delivery in mine])
         return mine
 
@@ -168,7 +170,7 @@ class Settler:
         message = delivery.message
         decision = decide(outcome, message, self._queue, self._retry, stopping)
         if decision.verdict == "release":
-            self.canceled.append(delivery)
+            self.handed_back.append(delivery)
             self._subscription.settle([self._settlement(delivery, "release")])
             return True
         started = 0 if outcome.undecodable else 1
@@ -192,6 +194,7 @@ class Settler:
 
     def _bury(self, delivery: Delivery, failed: Message, reason: str, error: WippyQueueError) -> Decision:
         """Publish first, remove second: a crash in between gives a second copy, never a loss."""
+        self.burying.add(delivery)
         try:
             self._burial.bury(self._queue, failed, reason, error=str(error), function=self._function)
         except WippyQueueError as trouble:
@@ -200,6 +203,8 @@ class Settler:
                 extra={"fields": {"queue": self._queue.id, "message_id": failed.id, "error": str(trouble)}},
             )
             return Decision("requeue", delay=max(_BURIAL_RETRY, self._retry.delay(failed.attempts)))
+        finally:
+            self.burying.discard(delivery)
         self._subscription.settle([_Ack(delivery, settler=self)])
         return Decision("bury", reason=reason)
 

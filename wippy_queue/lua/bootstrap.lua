@@ -55,7 +55,7 @@ if MODE == 'async' then
     if dead or (armed and mask ~= 'l') then die() end
     if armed then ask() end
   end
-else
+elseif MODE == 'count' then
   local asked = 0
   function look()
     if dead then die() end
@@ -66,17 +66,21 @@ else
     end
   end
   on_count, on_coroutine_count = look, look
+else
+  function look() end
 end
 
 -- A count hook makes loops more than twice as slow. So in mode "async" a coroutine that goes on for long is followed:
--- Python takes its count hook off, and sets its hook together with that of the main thread. It may do so only as long as
--- the coroutine is held here. When there are too many, or the call ends, Python gives all of them their count hooks back.
+-- Python takes its count hook off, and sets its hook together with that of the main thread. It may do so only as long
+-- as the coroutine is held here. When there are too many, or the call ends, Python gives all of them their count hooks
+-- back.
 local met, held, following = {}, 0, false -- coroutine -> whether it is followed; how many, and whether any is
 local looks, due = 0, FIRST_DUE
 
 local function let_go()
+  local none = {} -- made first: it may fail
   if following then follow(nil) end
-  met, held, following = {}, 0, false
+  met, held, following = none, 0, false
 end
 
 -- Follow the coroutine that runs if it was met here before; give true when the call is over.
@@ -148,6 +152,14 @@ local function end_if_over()
   if doomed then error(doomed, 0) end
 end
 
+-- A coroutine that dies inside its hook, for lack of stack or memory, has no hooks any more: nothing could end what
+-- closing it would run.
+local crashed = false
+
+local function note(e)
+  if overflows(e) or e == OUT_OF_MEMORY or type(e) == 'userdata' then crashed = true end
+end
+
 -- Errors that are objects of Python, such as an interrupt that came between two lines of the guard, stay here.
 local function without_python(e, ...)
   if type(e) == 'userdata' then return 'internal error' end
@@ -155,14 +167,14 @@ local function without_python(e, ...)
 end
 
 local function caught(ok, ...)
-  if not ok then overflows((...)) end
+  if not ok then note((...)) end
   end_if_over()
   if ok then return true, ... end
   return false, without_python(...)
 end
 
 local function rethrown(ok, ...)
-  if not ok then overflows((...)) end
+  if not ok then note((...)) end
   end_if_over()
   if ok then return ... end
   error(without_python((...)), 0)
@@ -335,7 +347,8 @@ end
 -- 5. What handlers see.
 
 local globals, located, copy = trusted(fetch('sandbox.lua'), {
-  G = G, DEAD = DEAD, is_dead = function() return dead end, overflows = overflows, end_if_over = end_if_over, caught = caught,
+  G = G, DEAD = DEAD, is_dead = function() return dead end, has_crashed = function() return crashed end,
+  overflows = overflows, end_if_over = end_if_over, caught = caught,
   rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watched = watched, look = look,
   load = function(path) return trusted(fetch(path), std) end,
 }, lib)

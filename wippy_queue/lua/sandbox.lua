@@ -189,6 +189,9 @@ function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
 
 function safe_coroutine.close(co)
   core.end_if_over() -- a coroutine that its hook has ended would run its __close without one
+  if core.has_crashed() and type(co) == 'thread' and coroutine.status(co) == 'dead' then
+    return false, 'a coroutine has run out of stack or memory: what is dead is not closed any more'
+  end
   return caught(co_close(co))
 end
 

@@ -55,6 +55,7 @@ return function(body)
     if body == "fast" then return end
     if body == "block" then test.block() return end
     if body == "compute" then {SLOW_STEP} return end
+    if body == "compute in a coroutine" then coroutine.wrap(function() {SLOW_STEP} end)() return end
     if body == "fail" and queue.message():header("attempts") == 0 then return nil, "failed" end
     if body == "raise" then error("raised") end
     test.note(body)
@@ -63,7 +64,7 @@ end
 
 
 @pytest.mark.parametrize("hook_mode", ["async", "count"])
-@pytest.mark.parametrize("slow", ["block", "compute"])
+@pytest.mark.parametrize("slow", ["block", "compute", "compute in a coroutine"])
 def test_no_message_waits_behind_a_slow_one_while_another_worker_idles(slow: str, hook_mode: str) -> None:
     engine = engine_of(HANDLER, settings={"lua.hook_mode": hook_mode})
     notes = Notes(engine)
@@ -73,7 +74,7 @@ def test_no_message_waits_behind_a_slow_one_while_another_worker_idles(slow: str
     eventually(lambda: len(notes.values) == 30, "all others are handled while one is slow")
     assert engine.info("app:tasks").message_count == 1
     notes.go_on.set()
-    if slow == "compute":
+    if slow.startswith("compute"):
         with pytest.raises(Exception, match="at the deadline of the stop"):
             engine.stop(timeout=0)
     else:

@@ -20,6 +20,19 @@ def test_without_hooks_nothing_is_ended() -> None:
     assert call(body, host=make_host(hook_mode="off")) == 100000
 
 
+def test_without_hooks_calls_that_take_their_time_are_not_ended_either() -> None:
+    function = make_function(
+        """return function()
+          local t = {} for i = 1, 20000 do t[i] = i end
+          for i = 1, 50 do table.concat(t) end
+          return 1
+        end""",
+        host=make_host(hook_mode="off"),
+        timeout=0.001,
+    )
+    assert function.call([]) == 1
+
+
 def test_without_hooks_loops_cost_what_they_cost() -> None:
     def seconds(hook_mode: HookMode) -> float:
         function = make_function("return function() for i = 1, 1000000 do end end", host=make_host(hook_mode=hook_mode))
