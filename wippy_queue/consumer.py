@@ -172,7 +172,7 @@ class _Life:
             security=spec.security,
         )
         worker = Worker(self._handler, context, self._buffer, self._subscription, self._settler, self._tempo)
-        context.part = worker.part
+        context.part, context.late = worker.part, worker.late
         return worker
 
     def start(self) -> None:

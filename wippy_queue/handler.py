@@ -43,6 +43,8 @@ class WorkerContext:
     # The message in that place, counted from 1, takes its time: those before it are done, those behind it are for
     # others. Called on the worker's thread, from inside `Session.handle`.
     part: Callable[[int], None] = lambda place: None
+    # What runs now takes its time, and it is not known yet which message that is. Called from any thread.
+    late: Callable[[], None] = lambda: None
     auto_ack: bool = False  # settled before the handler starts; by hand is Invalid then
     security: SecurityContext | None = None  # what the handler acts with
 

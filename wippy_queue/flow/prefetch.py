@@ -16,6 +16,7 @@ class Holder(Protocol):
     """Who takes deliveries out."""
 
     hand: Sequence[Delivery]
+    away: bool  # has left the buffer for a while
 
 
 class PrefetchBuffer(queue.Queue[Delivery]):
@@ -96,16 +97,19 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self._wake()
             return True
 
-    def enter(self) -> None:
-        """A worker begins to take."""
+    def enter(self, holder: Holder) -> None:
+        """A worker begins to take, or comes back after it has left."""
         with self.mutex:
+            holder.away = False
             self._busy += 1
 
-    def leave(self) -> None:
+    def leave(self, holder: Holder) -> None:
         """The worker's handler takes its time: until it enters again, somebody else has to look after what is here."""
         with self.mutex:
-            self._busy -= 1
-            self._wake()
+            if not holder.away:
+                holder.away = True
+                self._busy -= 1
+                self._wake()
 
     def close(self) -> list[Delivery]:
         """Let everybody go who waits, and return what nobody has taken, in order. Idempotent."""

@@ -17,7 +17,8 @@ from wippy_queue.handler import ACK, Handler, Session, WorkerContext
 class Worker:
     """Takes a delivery, or several while the handler is fast, runs the handler, passes the outcomes on; then the next.
 
-    Thread safety: ``run`` is the worker's thread; ``kill`` may be called from any; ``hand`` may be read from any.
+    Thread safety: ``run`` is the worker's thread; ``kill`` and ``late`` may be called from any; ``hand`` may be read
+    from any.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Worker:
         self.native_id: int | None = None  # the same for the operating system
         self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
         self.begun: float | None = None  # monotonic; when the handler started
-        self._away = False  # the handler takes its time, so others were called to the buffer
+        self.away = False  # the handler takes its time; the buffer's to write
         self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 
     def run(self, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]) -> None:
@@ -54,14 +55,13 @@ class Worker:
         self.thread_id, self.native_id = threading.get_ident(), threading.get_native_id()
         try:
             self._session = self._handler.open(self._context)
-            self._buffer.enter()
+            self._buffer.enter(self)
             on_ready()
             while not self.retired and (hand := self._buffer.take(self)):
                 self._process(self._session, hand)
                 self.hand, self.begun = (), None
-                if self._away:
-                    self._away = False
-                    self._buffer.enter()
+                if self.away:
+                    self._buffer.enter(self)
         except Exception as error:
             on_failure(error)
         finally:
@@ -80,9 +80,12 @@ class Worker:
         self._settler.ack_many(done)
         self._give_back(tail)
         if self._tempo.fast:
-            self._away = True
             self._tempo.slow()
-            self._buffer.leave()
+        self.late()
+
+    def late(self) -> None:
+        """The handler takes its time: others have to look after the buffer."""
+        self._buffer.leave(self)
 
     def _process(self, session: Session, hand: Sequence[Delivery]) -> None:
         """Run the handler and settle; deliveries that were not begun go back in front of the buffer."""

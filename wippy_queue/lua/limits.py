@@ -9,6 +9,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from lupa import lua54
@@ -169,8 +170,9 @@ class Deadline:
     Thread safety: ``start`` and ``stop`` on the thread that runs the calls, everything else from any thread.
     """
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, on_late: Callable[[], None]) -> None:
         self._watchdog = watchdog
+        self._on_late = on_late  # called on the watchdog's thread when a batch has become slow
         self._hook: AsyncHook | None = None  # None: a count hook, or nothing, asks `is_over` now and then
         self._lock = threading.Lock()
         self._watched_at = math.inf  # when the watchdog looks here next
@@ -202,13 +204,15 @@ class Deadline:
                 self._timeout, self.at = timeout, now + timeout
             if batch:
                 self._slow_at = now + _SLOW
-            self._watch(min(self.at, self._slow_at))
+            due = self._due()
+            if due < self._watched_at:
+                self._watched_at = due
+                self._watchdog.watch(self, due)
         return True
 
-    def _watch(self, at: float) -> None:
-        if self._hook is not None and at < self._watched_at:
-            self._watched_at = at
-            self._watchdog.watch(self, at)
+    def _due(self) -> float:
+        """Return when there is something to do here; a time limit is none of it where there is no hook to arm."""
+        return self._slow_at if self._hook is None else min(self.at, self._slow_at)
 
     def stop(self) -> None:
         """The call has ended."""
@@ -275,19 +279,20 @@ class Deadline:
     def overdue(self, now: float) -> float | None:
         with self._lock:
             self._watched_at = math.inf  # before `at` is read: `start` writes and reads them in the other order
-            if self._hook is None or not self._running:
+            if not self._running:
                 return None
-            if self.killed or now >= self.at:
+            if self._hook is not None and (self.killed or now >= self.at):
                 self.expired = not self.killed
                 self._hook.arm()
                 self._retry = min(self._retry * 2, _LAST_RETRY)
                 return now + self._retry
-            if now >= self._slow_at:
+            late = now >= self._slow_at
+            if late:
                 self._knocked = True  # before `slow_at` is written: `stop` reads them in the other order
                 self._slow_at = math.inf
-                self._hook.knock()
-            again = min(self.at, self._slow_at)
-            if again == math.inf:
-                return None
-            self._watched_at = again
-            return again
+                if self._hook is not None:
+                    self._hook.knock()
+            self._watched_at = again = self._due()
+        if late:
+            self._on_late()
+        return None if again == math.inf else again

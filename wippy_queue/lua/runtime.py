@@ -78,7 +78,7 @@ class Runtime:
             attribute_handlers=(_deny, _deny),
             max_memory=0,
         )
-        self._deadline = Deadline(host.watchdog)
+        self._deadline = Deadline(host.watchdog, self._late)
         hooks = host.hooks
         mode = "count" if host.hook_mode == "async" and hooks is None else host.hook_mode
         *loaders, handle, _, position, invoke, invoke_nested, sweep, state = lua.execute(
@@ -166,6 +166,10 @@ class Runtime:
         self._deadline.restart()
         if self._deadline.at != math.inf:
             self.context.deadline = self._deadline.at
+
+    def _late(self) -> None:
+        if self.context.worker is not None:
+            self.context.worker.late()
 
     def kill(self) -> None:
         """End the call that runs now, from any thread; harmless when none runs."""

@@ -39,6 +39,7 @@ class Scripted(FakeSubscription):
 
 class Hand:
     hand: Sequence[Delivery] = ()
+    away = False
 
 
 def deliveries(count: int) -> list[Delivery]:

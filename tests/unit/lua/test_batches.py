@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.support import DEADLINE, eventually
 from wippy_queue import Engine
+from wippy_queue.lua.modules import hash as hash_module
 
 SLOW_STEP = "local n = 0 for i = 1, 2e9 do n = n + i % 7 end"
 
 
-def engine_of(source: str, concurrency: int = 2, **fields: Any) -> Engine:
+def engine_of(source: str, concurrency: int = 2, modules: Sequence[str] = (), **fields: Any) -> Engine:
     return Engine.from_entries(
         [
             {"name": "memory", "kind": "queue.driver.memory"},
             {"name": "tasks", "kind": "queue.queue", "driver": "memory", "retry": {"initial_delay": 0}},
             {"name": "seen", "kind": "queue.queue", "driver": "memory"},
-            {"name": "handler", "kind": "function.lua", "source": source, "modules": ["queue", "test", "time"]},
+            {
+                "name": "handler",
+                "kind": "function.lua",
+                "source": source,
+                "modules": ["queue", "test", "time", *modules],
+            },
             {
                 "name": "worker",
                 "kind": "queue.consumer",
@@ -80,6 +87,45 @@ def test_no_message_waits_behind_a_slow_one_while_another_worker_idles(slow: str
     else:
         engine.stop()
     assert sorted(notes.values) == list(range(30))
+
+
+def test_one_that_was_slow_before_the_others_were_fast_keeps_nobody_waiting() -> None:
+    engine = engine_of(HANDLER)
+    notes = Notes(engine)
+    with engine:
+        engine.publish("app:tasks", "block")
+        eventually(lambda: engine.info("app:tasks").ready == 0, "it is in hand")
+        engine.publish_many("app:tasks", ["fast"] * 2000)
+        eventually(lambda: engine.info("app:tasks").message_count == 1, "the other worker has found out")
+        engine.publish("app:tasks", 1)
+        eventually(lambda: notes.values == [1], "it is handled while the first one is slow")
+        notes.go_on.set()
+
+
+@pytest.mark.parametrize("hook_mode", ["async", "count"])
+def test_nor_does_one_that_no_hook_can_reach(monkeypatch: pytest.MonkeyPatch, hook_mode: str) -> None:
+    """As in a call of C that takes its time; here it is one of a module of ours that does not, as a rule."""
+    engine = engine_of(
+        """
+        local test, hash = require("test"), require("hash")
+        return function(body)
+            if body == "fast" then return end
+            if body == "slow" then hash.md5(body) return end
+            test.note(body)
+        end
+        """,
+        modules=("hash",),
+        settings={"lua.hook_mode": hook_mode},
+    )
+    notes = Notes(engine)
+    monkeypatch.setattr(hash_module, "_digest", lambda *_: notes.go_on.wait(3 * DEADLINE) and b"")
+    with engine:
+        warm_up(engine)
+        engine.publish("app:tasks", "slow")
+        eventually(lambda: engine.info("app:tasks").ready == 0, "it is in hand")
+        engine.publish("app:tasks", 1)
+        eventually(lambda: notes.values == [1], "it is handled while the first one is slow")
+        notes.go_on.set()
 
 
 def test_each_message_of_a_batch_has_its_own_outcome() -> None:
