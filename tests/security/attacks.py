@@ -361,7 +361,7 @@ COROUTINES: Final[dict[str, tuple[Ending, str]]] = {
           pcall(function() while true do hoard = {{hoard}} end end)
           {_LONG_LIVED} error('x')
         end)
-        coroutine.resume(kept) hoard = nil""",
+        pcall(coroutine.resume, kept) hoard = nil""",
     ),
     "one that died without memory, closed": ("ok", _CLOSE_KEPT),
 }

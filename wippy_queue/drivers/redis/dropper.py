@@ -38,15 +38,21 @@ class Dropper:
         self._wake = threading.Condition()
         self._woken = False
         self._stopping = False
+        self._handing_over = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, deadline: float) -> None:
+    def finish(self, deadline: float) -> None:
         """Wait for an on_drop that runs, until ``deadline`` (monotonic seconds); then its messages come again later."""
-        self._stopping = True
-        self.wake()
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+            self._wake.wait_for(lambda: not self._handing_over, max(0.0, deadline - time.monotonic()))
+
+    def stop(self, deadline: float) -> None:
+        """End the thread; it is waited for until ``deadline`` (monotonic seconds)."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def wake(self) -> None:
@@ -69,7 +75,8 @@ class Dropper:
             try:
                 self._look()
             except Exception:
-                _log.exception("the dropper of a redis driver failed, and goes on")
+                if not self._stopping:  # else its connection was closed
+                    _log.exception("the dropper of a redis driver failed, and goes on")
             next_look = min((queue.drop_at for queue in self._queues()), default=time.monotonic() + _ROUND)
             with self._wake:
                 if not self._woken and not self._stopping:
@@ -94,8 +101,18 @@ class Dropper:
             self._hand_over(queue, messages[expired:], "maxlen")
 
     def _hand_over(self, queue: LocalQueue, messages: Sequence[Message], reason: DropReason) -> None:
-        if not messages or self._stopping:
-            return
+        with self._wake:
+            if not messages or self._stopping:
+                return
+            self._handing_over = True
+        try:
+            self._drop(queue, messages, reason)
+        finally:
+            with self._wake:
+                self._handing_over = False
+                self._wake.notify_all()
+
+    def _drop(self, queue: LocalQueue, messages: Sequence[Message], reason: DropReason) -> None:
         on_drop = queue.queue.on_drop
         again: int | str = ""
         try:

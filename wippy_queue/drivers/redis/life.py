@@ -90,10 +90,10 @@ class Life:
             subscription.begin_close()
         for subscription in subscriptions:
             subscription.wait_closed(deadline)
-        self._dropper.stop(deadline)
+        self._dropper.finish(deadline)
         self._close_connections()
         deadline = min(deadline, time.monotonic() + _ENDING)
-        for thread in (self._listener, self._keeper, self._flusher):
+        for thread in (self._listener, self._keeper, self._flusher, self._dropper):
             thread.stop(deadline)
 
     def _close_connections(self) -> None:
