@@ -82,6 +82,7 @@ class Wiring:
         self._add_consumers()
         self.host = Host(
             publish=self._publish_from_lua,
+            post=self.publisher.post,
             queue_encoding=lambda queue_id: self.publisher.route(queue_id).queue.encoding,
             may_wait=self.publisher.may_wait,
             info=self._info,

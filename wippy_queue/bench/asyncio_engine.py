@@ -90,6 +90,8 @@ class AsyncioEngine:
     def _make_host(self) -> Host:
         host = Host(
             publish=self._publish_from_lua,
+            post=self._publisher.post,
+            may_wait=self._publisher.may_wait,
             queue_encoding=lambda queue_id: self._publisher.route(queue_id).queue.encoding,
             info=lambda queue_id: self._queue(queue_id).info(),
             store=_not_here,

@@ -162,6 +162,15 @@ class Publisher:
                 if left <= piece:
                     raise
 
+    def post(self, queue_id: str, bodies: Sequence[bytes], encoding: Encoding) -> None:
+        """Publish bodies that handlers have encoded already to a queue where that cannot wait, as `may_wait` tells.
+
+        Raises:
+            NotFound: there is no such queue.
+            Unavailable: the driver does not run.
+        """
+        self._publish(self.route(queue_id), [(body, encoding) for body in bodies], None, _NO_OPTIONS, 0.0)
+
     def _publish(
         self,
         route: Route,

@@ -7,7 +7,6 @@ from typing import Final
 
 _SPAN: Final = 1e-3  # seconds that the messages which a worker takes at a time may last together
 _WORTH: Final = 150e-6  # seconds of work that are worth waking one more thread: two or three changes of threads
-_ALONE: Final = 64  # messages that are taken one at a time after one has been slow
 
 
 class Tempo:
@@ -27,7 +26,6 @@ class Tempo:
         self._limit = limit
         self._cores = _cores()
         self._share = min(limit, max(1, prefetch // (2 * self._cores)))  # for each core, of a buffer that is half full
-        self._alone = 0  # how many more are taken one at a time
         self.most = 1  # messages that a worker takes at a time
         self.awake = 1  # workers that are worth waking, while `fast`
 
@@ -36,19 +34,19 @@ class Tempo:
         return self.most > 1
 
     def handled(self, seconds: float, count: int) -> None:
-        """Learn that ``count`` messages took ``seconds`` of processor time together."""
+        """Learn that ``count`` messages, none of them slow, took ``seconds`` of processor time together."""
         if self._limit == 1:
-            return
-        if self._alone > 0:
-            self._alone -= count
             return
         each = seconds / count
         self.most = max(1, min(self.most * 2, self._limit, int(_SPAN / each) if each else self._limit))
         self.awake = self._cores if each * self._share >= _WORTH else 1
 
     def slow(self) -> None:
-        """Learn that a message takes its time, be it that it waits or that it computes."""
-        self.most, self._alone = 1, _ALONE
+        """Learn that a message takes its time, be it that it waits or that it computes: what was behind it goes back.
+
+        Taken by halves and doubles, as many come together as are mostly handled without such a one among them.
+        """
+        self.most = max(1, self.most // 2)
 
 
 def _cores() -> int:

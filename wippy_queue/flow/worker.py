@@ -96,7 +96,7 @@ class Worker:
             self._settler.ack_many(hand)
         self.begun, cpu = time.monotonic(), time.thread_time()  # of the clock, much goes by while other threads run
         outcomes = session.handle(hand)
-        if outcomes:
+        if outcomes and not self.away:
             self._tempo.handled(time.thread_time() - cpu, len(outcomes))
         if outcomes.count(ACK) == len(hand):
             self._settler.ack_many(hand)

@@ -1,6 +1,6 @@
 -- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
 -- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
-local check, fetch, again, follow, MODE, COUNT = ...
+local check, fetch, again, flush, follow, MODE, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
@@ -17,6 +17,7 @@ local PAUSE <const> = 130 -- percent: a thousand runtimes share the memory, garb
 local CLOCK_GATE <const> = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
 local FIRST_DUE <const> = 4 -- looks at coroutines, until one of them is met: see there
 local MAX_HELD <const> = 32 -- coroutines
+local MAX_OUTBOX <const>, MAX_OUTBOX_SIZE <const> = 64, 65536 -- messages, bytes
 local MAX_MESSAGE <const> = 16384 -- bytes of an error's message that leave Lua: it goes into logs, events and headers
 local OUT_OF_MEMORY <const> = 'not enough memory'
 
@@ -35,9 +36,24 @@ end
 -- it may take its time, so Python has given those behind it away.
 local place, parted = 0, false
 
+-- What has been published to a queue that takes it at once, and Python does not have yet: each call of Python takes the
+-- interpreter lock, and two threads that want it at the same moment pay more for it than for a quick handler. It goes
+-- before Python is called for anything else, and Python takes it when the crossing has ended, however it ended. The keys
+-- are numbers, so that Lua needs no memory when Python empties it.
+local outbox = { [0] = 0 } -- [0]: how many bodies there are, at [1] and behind
+local QUEUE <const>, ENCODING <const>, PLACE <const> = -1, -2, -3 -- of all of them; the message that the first is from
+local outbox_size = 0
+
+flush = as_function(flush) -- false: the call is over
+
+local function send()
+  if not flush(place) then die() end
+end
+
 check = as_function(check) -- whether the call is over; Python takes the chance to part a batch that has become slow
 
 local function ask()
+  if outbox[0] > 0 then send() end -- Python is going to ack the messages before this one
   parted = true
   if check(place) then die() end
 end
@@ -268,7 +284,10 @@ end
 -- A function of Python that gives its results, or nil and an errors value.
 local function expose(py)
   local f = as_function(py)
-  return function(...) return settled(f(place, scalars(...))) end
+  return function(...)
+    if outbox[0] > 0 then send() end
+    return settled(f(place, scalars(...)))
+  end
 end
 
 -- 4. What trusted chunks see.
@@ -301,6 +320,16 @@ end })
 
 local call_number, in_call = 0, false
 function lib.call() return in_call and call_number or nil end -- the number of the call that runs; nil while a chunk loads
+
+-- Publish to a queue that takes it at once.
+function lib.post(id, encoding, body)
+  if outbox[0] > 0 and (outbox[0] == MAX_OUTBOX or outbox_size + #body > MAX_OUTBOX_SIZE
+    or outbox[QUEUE] ~= id or outbox[ENCODING] ~= encoding) then send() end
+  local count = outbox[0] + 1
+  if count == 1 then outbox[QUEUE], outbox[ENCODING], outbox[PLACE], outbox_size = id, encoding, place, 0 end
+  outbox[count], outbox_size = body, outbox_size + #body
+  outbox[0] = count -- last: Python may look at any moment
+end
 
 -- A part of a module that has a file of its own.
 function lib.include(name) return trusted(fetch('modules/' .. name .. '.lua'), std, lib) end
@@ -584,4 +613,5 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, handle_one, position, invoke, invoke_nested, collect, tostring(main)
+return install, install_foreign, define, start, handle, handle_one, position, invoke, invoke_nested, collect,
+  outbox, tostring(main)

@@ -18,7 +18,7 @@ from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Timeout, Wippy
 from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
-from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, error_from
+from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, Unsent, error_from
 from wippy_queue.message import Encoding
 
 MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise
@@ -229,6 +229,8 @@ class LuaSession:
         context.place = 1
         try:
             result = runtime.handle(encodings, [message.body for message in messages], self._timeout)
+        except Unsent as unsent:
+            return [*[ACK] * (unsent.place - 1), Outcome(error=unsent.error)]
         finally:
             context.batch, context.delivery, context.parted = (), None, False
         if result is None:

@@ -129,6 +129,7 @@ class Host:
     """Everything outside that Lua code can reach. One per engine; every callable may be called from any thread."""
 
     publish: Publish
+    post: Callable[[str, Sequence[bytes], Encoding], object]  # to a queue where publishing cannot wait
     queue_encoding: Callable[[str], Encoding]  # raises NotFound
     may_wait: Callable[[str], bool] = lambda _: True  # whether a publish to that queue can take its time
     info: Callable[[str], QueueInfo]

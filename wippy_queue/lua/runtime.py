@@ -36,6 +36,15 @@ _ROOM: Final = 4096  # bytes that must be free before a callback returns: a fail
 _logger = logging.getLogger(__name__)
 
 
+class Unsent(Exception):
+    """What a message, and those behind it in its batch, have published did not get into its queue after all."""
+
+    def __init__(self, place: int, error: WippyQueueError) -> None:
+        super().__init__(str(error))
+        self.place = place  # of the message in the batch, from 1
+        self.error = error
+
+
 class _Loaders(NamedTuple):
     """What the bootstrap gives for filling a runtime."""
 
@@ -81,11 +90,12 @@ class Runtime:
         self._deadline = Deadline(host.watchdog, self._late)
         hooks = host.hooks
         mode = "count" if host.hook_mode == "async" and hooks is None else host.hook_mode
-        *loaders, handle, _, position, invoke, invoke_nested, sweep, state = lua.execute(
+        *loaders, handle, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
-            self._guard(lambda path: host.chunks.get(path.decode())),
+            self._guard(lambda path: host.chunks.get(path.decode()), quick=True),
             self._again,
+            self._flush,
             self._follow,
             mode,
             COUNT,
@@ -93,7 +103,7 @@ class Runtime:
         )
         self._loaders: _Loaders | None = _Loaders(*loaders)
         self._handle, self._position = handle, position
-        self._invoke, self._invoke_nested, self._sweep = invoke, invoke_nested, sweep
+        self._invoke, self._invoke_nested, self._sweep, self._outbox = invoke, invoke_nested, sweep, outbox
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
         self._load_module("logger", self._loaders)  # print needs it
@@ -203,7 +213,7 @@ class Runtime:
         if hasattr(self, "_lua"):
             self._loaders = None
             del self._lua, self._handle, self._position, self._invoke, self._invoke_nested
-            del self._sweep
+            del self._sweep, self._outbox
 
     # The call.
 
@@ -226,6 +236,8 @@ class Runtime:
             deadline.stop()
             if timeout is not None:
                 self.context.deadline = math.inf
+        if self._outbox[0]:
+            self._send()
         if result is None and not deadline.expired:
             return None
         return self._ended(result)
@@ -283,6 +295,29 @@ class Runtime:
             self._interrupt = error
             self._deadline.killed = True
             return True
+
+    def _flush(self, place: int) -> bool:
+        """Lua gives what it has kept back in its outbox; False: the call is over."""
+        try:
+            self._send()
+        except BaseException as error:
+            self._interrupt = error
+            self._deadline.killed = True
+        return not self._deadline.is_over()
+
+    def _send(self) -> None:
+        """Publish what is in Lua's outbox; see bootstrap.lua, which says how it is laid out."""
+        outbox = self._outbox
+        count, outbox[0] = outbox[0], 0
+        queue_id, encoding, place = (outbox[-key] for key in (1, 2, 3))
+        bodies = []
+        for index in range(1, count + 1):
+            bodies.append(outbox[index].encode("latin-1"))
+            outbox[index] = None
+        try:
+            self.context.host.post(readable(queue_id.encode("latin-1")), bodies, encoding)
+        except WippyQueueError as error:
+            raise Unsent(place, error) from error
 
     # Python functions for Lua.
 

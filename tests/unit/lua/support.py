@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -44,6 +44,11 @@ class Published:
         self.messages.append((queue_id, body, encoding, headers))
         return f"m-{len(self.messages)}"
 
+    def post(self, queue_id: str, bodies: Sequence[bytes], encoding: Encoding) -> None:
+        if self.error is not None:
+            raise self.error
+        self.messages += [(queue_id, body, encoding, {}) for body in bodies]
+
     def queue_encoding(self, queue_id: str) -> Encoding:
         if queue_id not in self.encodings:
             raise NotFound(f"there is no queue {queue_id}")
@@ -68,7 +73,13 @@ def make_host(published: Published | None = None, **settings: Any) -> Host:
     settings.setdefault("function", no_function)
     settings.setdefault("access", Guard())
     settings.setdefault("environment", Environment([], {}))
-    return Host(publish=published.publish, queue_encoding=published.queue_encoding, info=published.info, **settings)
+    return Host(
+        publish=published.publish,
+        post=published.post,
+        queue_encoding=published.queue_encoding,
+        info=published.info,
+        **settings,
+    )
 
 
 def make_source(

@@ -14,16 +14,17 @@ local function is_id(id)
   return type(id) == 'string' and id ~= ''
 end
 
-local encodings = {} -- queue id -> codec; queues do not change while an engine lives
+-- By queue id, for queues do not change while an engine lives: the codec; and whether it takes messages at once.
+local encodings, at_once = {}, {}
 
 -- Give the body as bytes and how it is encoded, or nil and an error.
 local function encode(id, data)
   if type(data) == 'string' and not utf8_len(data) then return data, 'binary' end
-  local encoding, err = encodings[id], nil
+  local encoding, quick = encodings[id], nil
   if not encoding then
-    encoding, err = host.encoding(id)
-    if err then return nil, err end
-    encodings[id] = encoding
+    encoding, quick = host.encoding(id)
+    if not encoding then return nil, quick end
+    encodings[id], at_once[id] = encoding, quick
   end
   local body, why = lib[encoding].encode(data)
   if body == nil then return invalid('queue.publish: the data: ' .. why) end
@@ -63,6 +64,10 @@ function queue.publish(id, data, headers)
   if err then return nil, err end
   local body, encoding = encode(id, data)
   if body == nil then return nil, encoding end
+  if at_once[id] and headers == nil then
+    lib.post(id, encoding, body)
+    return true
+  end
   return host.publish(id, body, encoding, header_text, dropped)
 end
 

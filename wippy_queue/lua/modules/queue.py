@@ -30,11 +30,12 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
         except PermissionDenied as error:  # handlers of Wippy know this as a bad call
             raise Invalid(error.message, details=error.details) from error
 
-    def encoding(queue_id: bytes) -> str:
+    def encoding(queue_id: bytes) -> tuple[str, bool]:
         name = text(queue_id)
         check_publish(name)  # who may not publish does not learn which queues there are
         found: Encoding = _ask(lambda: host.queue_encoding(name))
-        return found
+        # A worker acts with the same rights for all of its messages, so what is allowed now stays allowed.
+        return found, bool(context.batch) and not host.may_wait(name)
 
     def publish(queue_id: bytes, body: bytes, encoding: bytes, headers: bytes | None, dropped: bytes | None) -> bool:
         if dropped is not None:

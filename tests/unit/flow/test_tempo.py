@@ -1,0 +1,42 @@
+"""How many messages a worker takes at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from wippy_queue.flow.tempo import Tempo
+
+
+def sizes(tempo: Tempo, seconds: float, times: int) -> list[int]:
+    found = []
+    for _ in range(times):
+        tempo.handled(seconds * tempo.most, tempo.most)
+        found.append(tempo.most)
+    return found
+
+
+def test_more_and_more_while_they_are_fast_but_no_longer_than_a_millisecond() -> None:
+    assert sizes(Tempo(64, 400), 1e-6, 7) == [2, 4, 8, 16, 32, 64, 64]
+    assert sizes(Tempo(64, 400), 1e-4, 5) == [2, 4, 8, 10, 10]
+
+
+def test_one_at_a_time_while_all_are_slow() -> None:
+    tempo = Tempo(64, 400)
+    sizes(tempo, 1e-6, 6)
+    for _ in range(6):
+        tempo.slow()
+    assert tempo.most == 1
+    assert not tempo.fast
+
+
+def test_a_few_slow_ones_among_many_do_not_end_it() -> None:
+    tempo = Tempo(64, 400)
+    sizes(tempo, 1e-6, 6)
+    tempo.slow()
+    assert tempo.most == 32
+    assert sizes(tempo, 1e-6, 1) == [64]
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 1.0])
+def test_always_one_where_several_are_not_allowed(seconds: float) -> None:
+    assert sizes(Tempo(1, 400), seconds, 3) == [1, 1, 1]
