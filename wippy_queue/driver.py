@@ -7,7 +7,7 @@ A driver is batch-shaped, for settling one message at a time is the bottleneck o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -108,6 +108,21 @@ class Subscription(Protocol):
         """Flush what is left to settle, for up to ``timeout`` seconds; what was never settled goes back. Idempotent.
 
         Every settlement has been told when it returns, with an error where the backend had not confirmed it by then.
+        """
+
+
+Sink = Callable[[Sequence[Delivery]], bool]
+
+
+@runtime_checkable
+class DirectSubscription(Protocol):
+    """A subscription whose messages come from threads of this process; they can hand them over themselves."""
+
+    def receive_into(self, sink: Sink, limit: int, timeout: float) -> list[Delivery]:
+        """Receive; but while it waits, give what comes to ``sink``, in the thread that brings it, ``limit`` at most.
+
+        Returns what was there at once, and nothing when ``sink`` has got so many or would not take more, which it says
+        by False. One more change of threads for each message is what `receive` costs beside this.
         """
 
 

@@ -16,7 +16,7 @@ from wippy_queue.consumer import Consumer, ConsumerSpec
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import GRACE, Subscription
 from wippy_queue.drivers.memory import MemoryDriver
-from wippy_queue.drivers.memory.queue import Subscription as MemorySubscription
+from wippy_queue.drivers.memory.subscription import Subscription as MemorySubscription
 from wippy_queue.errors import Invalid, StopReport, Unavailable, WippyQueueError
 from wippy_queue.events import Event, WorkerStuck
 from wippy_queue.flow.burial import Burial, Route
@@ -360,7 +360,7 @@ def test_a_feeder_that_dies_fails_the_consumer(setup: Setup, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise OSError("socket is gone")
 
-    monkeypatch.setattr("wippy_queue.drivers.memory.queue.Subscription.receive", broken)
+    monkeypatch.setattr("wippy_queue.drivers.memory.subscription.Subscription.receive_into", broken)
     setup.start(lambda _: None)
     eventually(lambda: setup.failures, "reported")
     [event] = setup.events
@@ -374,7 +374,7 @@ def test_a_driver_that_does_not_answer_makes_the_consumer_deaf(setup: Setup, mon
         answer.wait(DEADLINE)
         return []
 
-    monkeypatch.setattr("wippy_queue.drivers.memory.queue.Subscription.receive", silent)
+    monkeypatch.setattr("wippy_queue.drivers.memory.subscription.Subscription.receive_into", silent)
     monkeypatch.setattr("wippy_queue.consumer._DEAF_AFTER", 0.0)
     consumer = setup.start(lambda _: None)
 

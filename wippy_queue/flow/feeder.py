@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from wippy_queue.delivery import Delivery
-from wippy_queue.driver import Subscription
+from wippy_queue.driver import DirectSubscription, Subscription
 from wippy_queue.errors import Unavailable
 from wippy_queue.flow.prefetch import PrefetchBuffer
 
@@ -28,7 +29,10 @@ class Feeder:
         waiting: Callable[[], int],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        self._subscription = subscription
+        self._receive = subscription.receive
+        if isinstance(subscription, DirectSubscription):
+            self._receive = partial(subscription.receive_into, self._feed)
+        self._fed = False  # while it asked, something came past it
         self._buffer = buffer
         self._waiting = waiting  # how many messages are ready, as the driver tells
         self._missed = 0  # how often in a row nothing came although something was ready
@@ -39,10 +43,12 @@ class Feeder:
     def run(self) -> None:
         try:
             while room := self._buffer.wait_room():
-                self.asking_since = time.monotonic()
-                deliveries = self._subscription.receive(room, RECEIVE_TIMEOUT)
+                self.asking_since, self._fed = time.monotonic(), False
+                deliveries = self._receive(room, RECEIVE_TIMEOUT)
                 self.asking_since = None
-                if not deliveries:
+                if self._fed and not deliveries:
+                    self._missed = 0
+                elif not deliveries:
                     self._listen()
                 elif self._buffer.put_many(deliveries):
                     self._missed = 0
@@ -50,6 +56,11 @@ class Feeder:
                     self.left_over = deliveries
         except Exception as error:
             self._on_failure(error)
+
+    def _feed(self, deliveries: Sequence[Delivery]) -> bool:
+        """The driver hands over what has come, in the thread that brought it."""
+        self._fed = True
+        return self._buffer.put_many(deliveries)
 
     def _listen(self) -> None:
         """Nothing came: that is as it should be, or this consumer has gone deaf."""

@@ -55,7 +55,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
     def put_many(self, deliveries: Sequence[Delivery]) -> bool:
         """Put them all at the end; False, and none is taken over, once the buffer is closed.
 
-        The feeder asks for no more than ``wait_room`` said and is the only one to put, so there is room.
+        The feeder, and who puts in its place, has no more than ``wait_room`` said, so there is room.
         """
         with self.not_empty:
             if self._closed:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from wippy_queue.clock import Clock
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.memory.driver import MemoryDriver
-from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
+from wippy_queue.drivers.memory.queue import MemoryQueue
+from wippy_queue.drivers.memory.subscription import Subscription
 from wippy_queue.errors import WippyQueueError
 from wippy_queue.handler import Handler, Outcome, Session, WorkerContext
 from wippy_queue.ids import EntryId

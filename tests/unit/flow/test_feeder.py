@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import DEADLINE, FakeSubscription, message
 from wippy_queue.delivery import Delivery
+from wippy_queue.driver import Sink
 from wippy_queue.errors import Unavailable
 from wippy_queue.flow.feeder import Feeder
 from wippy_queue.flow.prefetch import PrefetchBuffer
@@ -113,6 +114,23 @@ def test_now_and_then_nothing_is_no_deafness() -> None:
     subscription.cancel()
     buffer.close()
     thread.join(DEADLINE)
+    assert failures == []
+
+
+def test_what_comes_past_the_feeder_into_the_buffer_is_heard() -> None:
+    class Direct(FakeSubscription):
+        calls = 0
+
+        def receive_into(self, sink: Sink, limit: int, timeout: float) -> list[Delivery]:
+            self.calls += 1
+            if self.calls == 5:
+                buffer.close()
+            else:
+                assert sink(deliveries(1))
+            return []
+
+    buffer, failures = PrefetchBuffer(10, Tempo()), list[Exception]()
+    Feeder(Direct(), buffer, lambda: 7, failures.append).run()
     assert failures == []
 
 

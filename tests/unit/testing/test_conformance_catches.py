@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from wippy_queue.delivery import Delivery, Settlement
-from wippy_queue.driver import Driver
+from wippy_queue.driver import Driver, Sink
 from wippy_queue.drivers.memory import KIND
 from wippy_queue.drivers.memory.driver import MemoryDriver
-from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
+from wippy_queue.drivers.memory.queue import MemoryQueue
+from wippy_queue.drivers.memory.subscription import Subscription
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue
@@ -47,14 +48,17 @@ class _DeliversTwice(MemoryQueue):
 
 
 class _IgnoresTheWindow(MemoryQueue):
-    def receive(self, subscription: Subscription, limit: int, timeout: float) -> list[Delivery]:
+    def receive(
+        self, subscription: Subscription, limit: int, timeout: float, sink: Sink | None = None
+    ) -> list[Delivery]:
         subscription.window = 10**6
-        return super().receive(subscription, limit, timeout)
+        return super().receive(subscription, limit, timeout, sink)
 
 
 class _SwallowsWakeUps(MemoryQueue):
-    def new_room(self) -> threading.Condition:
-        return self._arrived
+    def _announce(self, count: int) -> None:
+        if not any(subscription.starved for subscription in self.subscriptions):
+            super()._announce(count)
 
 
 class _ForgetsDelays(MemoryQueue):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from wippy_queue.clock import Clock
-from wippy_queue.drivers.memory.queue import MemoryQueue, Subscription
+from wippy_queue.drivers.memory.queue import MemoryQueue
+from wippy_queue.drivers.memory.subscription import Subscription
 from wippy_queue.errors import NotFound, Problem, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import Sink
 from wippy_queue.drivers.memory.options import options_of
 from wippy_queue.errors import Conflict, QueueFull, Unavailable
 from wippy_queue.message import Message
@@ -20,6 +21,7 @@ from wippy_queue.queues import DropReason, Queue, QueueInfo
 
 if TYPE_CHECKING:
     from wippy_queue.drivers.memory.driver import MemoryDriver
+    from wippy_queue.drivers.memory.subscription import Subscription
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class MemoryQueue:
         self._driver = driver
         self._clock = driver.clock  # what is due; how long a caller waits is real time
         self._lock = threading.Lock()  # guards everything below
-        self._arrived = threading.Condition(self._lock)  # consumers wait here
+        self._waiting: deque[Subscription] = deque()  # in `receive`, each for its turn
         self._room = threading.Condition(self._lock)  # publishers wait here
         self._idle = threading.Condition(self._lock)  # join waits here
         self._lanes: list[deque[Message]] = [deque() for _ in range(_LANES)]
@@ -120,8 +122,7 @@ class MemoryQueue:
             else:
                 self._append(message)
                 arrived += 1
-        if arrived:
-            self._arrived.notify(arrived)
+        self._announce(arrived)
 
     def _append(self, message: Message) -> None:
         self._lanes[message.priority].append(message)
@@ -174,8 +175,7 @@ class MemoryQueue:
         while self._delayed and self._delayed[0][0] <= now:
             self._append(heapq.heappop(self._delayed)[2])
             arrived += 1
-        if arrived:
-            self._arrived.notify(arrived)
+        self._announce(arrived)
         while self._expiries and self._expiries[0][0] <= now:
             _, order, key = heapq.heappop(self._expiries)
             if key in self._mortal and self._mortal[key][0] == order:
@@ -236,27 +236,64 @@ class MemoryQueue:
 
     # consuming
 
-    def receive(self, subscription: Subscription, limit: int, timeout: float) -> list[Delivery]:
+    def receive(
+        self, subscription: Subscription, limit: int, timeout: float, sink: Sink | None = None
+    ) -> list[Delivery]:
         deadline: float | None = None
         with self._lock:
-            while True:
-                if subscription.cancelled:
-                    return []
+            subscription.limit, subscription.sink = limit, sink
+            while subscription.limit and not subscription.cancelled:
                 self._advance_locked()
-                room = min(limit, subscription.window - len(subscription.unsettled))
-                subscription.starved = room <= 0
-                arrived = subscription.room if subscription.starved else self._arrived
-                if taken := self._take(room):
-                    self._in_flight += len(taken)
-                    for delivery in taken:
-                        subscription.unsettled[delivery.receipt] = delivery
+                room = subscription.room()
+                if taken := self._take_for(subscription, room):
                     return taken
                 now = time.monotonic()
                 if deadline is None:
                     deadline = now + timeout
                 if now >= deadline:
-                    return []
-                arrived.wait(deadline - now)
+                    break
+                subscription.starved = room <= 0
+                if not subscription.starved:
+                    self._waiting.append(subscription)
+                subscription.wake.wait(deadline - now)
+                subscription.starved = False
+                if subscription in self._waiting:
+                    self._waiting.remove(subscription)
+            return []
+
+    def _announce(self, count: int) -> None:
+        """Messages have become ready: wake those who wait for them, or hand them over. Caller holds the lock."""
+        share = -(-count // max(1, len(self._waiting)))
+        while count > 0 and self._waiting:
+            subscription = self._waiting.popleft()
+            if subscription.sink is None:
+                count -= 1
+            else:
+                count -= share
+                self._feed(subscription, subscription.sink, share)
+                if subscription.room() > 0:
+                    self._waiting.append(subscription)
+                    continue
+            subscription.wake.notify()
+
+    def _feed(self, subscription: Subscription, sink: Sink, share: int) -> None:
+        """Put messages where the subscription wants them, in this thread. Caller holds the lock."""
+        taken = self._take_for(subscription, min(share, subscription.room()))
+        subscription.limit -= len(taken)
+        if taken and not sink(taken):  # it is being closed
+            subscription.limit = 0
+            self._in_flight -= len(taken)
+            for delivery in taken:
+                del subscription.unsettled[delivery.receipt]
+                self._give_back(delivery)
+
+    def _take_for(self, subscription: Subscription, count: int) -> list[Delivery]:
+        """Take up to ``count`` ready messages into the subscription's hands. Caller holds the lock."""
+        taken = self._take(count)
+        self._in_flight += len(taken)
+        for delivery in taken:
+            subscription.unsettled[delivery.receipt] = delivery
+        return taken
 
     def _take(self, count: int) -> list[Delivery]:
         """Take up to ``count`` ready messages, next first. Caller holds the lock."""
@@ -317,10 +354,9 @@ class MemoryQueue:
                     self._append(settlement.message or delivery.message)
                     arrived += 1
             self._in_flight -= len(done)
-            if arrived:
-                self._arrived.notify(arrived)
+            self._announce(arrived)
             if subscription.starved:
-                subscription.room.notify()
+                subscription.wake.notify()
             self._after_leaving()
         for settlement in done:
             settlement.finish()
@@ -351,16 +387,15 @@ class MemoryQueue:
                 self._give_back(delivery)
             arrived = len(subscription.unsettled)
             subscription.unsettled.clear()
-            if arrived:
-                self._arrived.notify(arrived)
+            self._announce(arrived)
 
     def cancel(self, subscription: Subscription) -> None:
         with self._lock:
             subscription.cancelled = True
-            subscription.room.notify()
-            self._arrived.notify_all()
+            subscription.wake.notify()
+            self._announce(self._ready)  # it may have been told of what another one will have to take
 
-    def new_room(self) -> threading.Condition:
+    def new_wake(self) -> threading.Condition:
         return threading.Condition(self._lock)
 
     # looking
@@ -426,34 +461,3 @@ class MemoryQueue:
         with self._lock:
             self._room.notify_all()
             self._idle.notify_all()
-
-
-class Subscription:
-    """One consumer's share of a memory queue."""
-
-    def __init__(self, queue: MemoryQueue, window: int) -> None:
-        self._queue = queue
-        self.window = window
-        self.cancelled = False
-        self.starved = False  # receive waits although messages may be there: the window is full
-        self.room = queue.new_room()  # it waits here then, so that it takes no wake-up from others
-        self.unsettled: dict[int, Delivery] = {}  # by receipt; guarded by the queue's lock
-        queue.subscriptions.add(self)
-
-    def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        return self._queue.receive(self, limit, timeout)
-
-    def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        unsettled = self.unsettled
-        return [delivery for delivery in deliveries if delivery.receipt in unsettled]
-
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        self._queue.settle(self, settlements)
-
-    def cancel(self) -> list[Delivery]:
-        self._queue.cancel(self)
-        return []
-
-    def close(self, timeout: float) -> None:
-        self.cancel()
-        self._queue.close_subscription(self)
