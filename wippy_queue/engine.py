@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import attrs
 
 from wippy_queue import entries
 from wippy_queue.access import Actor
 from wippy_queue.application import read_application
-from wippy_queue.deadletters import DeadLetters
 from wippy_queue.drivers import DRIVER_KINDS
 from wippy_queue.durations import is_seconds
 from wippy_queue.errors import (
@@ -36,12 +35,15 @@ from wippy_queue.ids import EntryId
 from wippy_queue.lua.host import Chunks
 from wippy_queue.lua.modules import NAMES as LUA_MODULES
 from wippy_queue.message import Message
-from wippy_queue.moving import MoveReport, move
 from wippy_queue.queues import QueueInfo
 from wippy_queue.redact import redact
 from wippy_queue.suggest import did_you_mean
 from wippy_queue.supervision import Health, ServiceStatus, assess
 from wippy_queue.wiring import Wiring
+
+if TYPE_CHECKING:  # rarely needed: the methods that do import them
+    from wippy_queue.deadletters import DeadLetters
+    from wippy_queue.moving import MoveReport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _JOIN_SLICE: Final = 3600.0  # seconds; a join without a deadline waits in pieces of this
@@ -421,7 +423,9 @@ class Engine:
             NotFound: no such queue is declared.
         """
         self._check_process()
-        return self._wiring.dead_letters(queue)
+        from wippy_queue.deadletters import DeadLetters
+
+        return DeadLetters(self._wiring.grave(queue), self._wiring.routes)
 
     def move(
         self,
@@ -459,6 +463,8 @@ class Engine:
         """
         self._check_process()
         route = self._wiring.publisher.route
+        from wippy_queue.moving import move
+
         return move(
             route(source),
             route(target),

@@ -16,7 +16,6 @@ import attrs
 from wippy_queue import entries
 from wippy_queue.access import Actor, SecurityContext, acting
 from wippy_queue.consumer import Consumer, ConsumerSpec
-from wippy_queue.deadletters import DeadLetters
 from wippy_queue.driver import GRACE, Driver
 from wippy_queue.environment import Environment, Variable
 from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, StopReport
@@ -193,16 +192,16 @@ class Wiring:
     def _graves(self) -> set[EntryId]:
         return {route.queue.dead_letter.queue for route in self.routes.values() if route.queue.dead_letter}
 
-    def dead_letters(self, queue_id: str) -> DeadLetters:
+    def grave(self, queue_id: str) -> Route:
         """Return where the dead letters of a queue are: itself, its dead-letter queue, or its parked messages."""
         route = self.publisher.route(queue_id)
         if route.queue.id in self._graves():
-            return DeadLetters(route, self.routes)
+            return route
         if route.queue.dead_letter is not None:
-            return DeadLetters(self.routes[route.queue.dead_letter.queue], self.routes)
+            return self.routes[route.queue.dead_letter.queue]
         parked = parked_queue(route.queue)
         route.driver.declare(parked)
-        return DeadLetters(Route(parked, route.driver), self.routes)
+        return Route(parked, route.driver)
 
     # what Python registers
 

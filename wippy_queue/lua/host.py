@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -119,6 +118,8 @@ class Chunks:
         return lua.execute(_COMPILER)
 
     def _load(self, path: str) -> bytes:
+        from importlib import resources
+
         text = resources.files(__package__).joinpath(path).read_bytes()
         code: str = self._compiler.dump(text, f"={path}".encode())
         return code.encode("latin-1")

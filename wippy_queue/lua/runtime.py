@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import threading
@@ -429,7 +428,7 @@ def _failure(error: WippyQueueError) -> tuple[Any, ...]:
     details = None
     if error.details:
         try:
-            details = json.dumps(error.details, default=str).encode()
+            details = msgspec.json.encode(error.details, enc_hook=str)
         except Exception:  # whatever the values' own methods raise
             details = None
     return (False, error.message.encode("utf-8", "replace"), kind_to_lua(error.kind).encode(), error.retryable, details)
@@ -438,7 +437,7 @@ def _failure(error: WippyQueueError) -> tuple[Any, ...]:
 def error_from(result: Failure) -> WippyQueueError:
     """Return the error that a FAILED result describes."""
     _, kind, message, retryable, details, _ = result
-    decoded: Any = None if details is None else json.loads(readable(details.encode("latin-1")))
+    decoded: Any = None if details is None else msgspec.json.decode(readable(details.encode("latin-1")))
     error = error_of_kind(kind.encode("latin-1"), readable(message.encode("latin-1")))
     error.retryable = retryable
     if isinstance(decoded, dict):
