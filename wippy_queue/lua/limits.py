@@ -21,6 +21,7 @@ COUNT: Final = 1_000  # instructions between two looks, where a count hook looks
 _MASK_COUNT: Final = 8  # LUA_MASKCOUNT
 _MASK_LINE: Final = 4  # LUA_MASKLINE
 _SLOW: Final = 0.01  # seconds after which a batch counts as slow, and what it has not begun is given to others
+_GRID: Final = 0.005  # seconds; batches that become slow within so many are looked at together, in one wake-up
 _IDLE: Final = 10.0  # seconds without a deadline after which the watchdog's thread ends
 _FIRST_RETRY: Final = 0.01  # seconds until a hook that seems to have got lost is armed again; doubles up to
 _LAST_RETRY: Final = 1.0
@@ -132,11 +133,12 @@ class Watchdog:
     def watch(self, target: Watched, at: float) -> None:
         """Call ``target.overdue`` at the monotonic time ``at``."""
         with self._condition:
+            first = not self._heap or at < self._heap[0][0]
             heapq.heappush(self._heap, (at, next(self._order), target))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="wippy-queue-lua-watchdog", daemon=True)
                 self._thread.start()
-            elif self._heap[0][0] == at:
+            elif first:
                 self._condition.notify()
 
     def _run(self) -> None:
@@ -203,7 +205,7 @@ class Deadline:
             if timeout is not None:
                 self._timeout, self.at = timeout, now + timeout
             if batch:
-                self._slow_at = now + _SLOW
+                self._slow_at = (now + _SLOW) // _GRID * _GRID + _GRID
             due = self._due()
             if due < self._watched_at:
                 self._watched_at = due
