@@ -42,6 +42,8 @@ class FakeSubscription:
     def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         return deliveries
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None: ...
+
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.settled.extend(settlements)
         for settlement in settlements:

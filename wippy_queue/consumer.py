@@ -111,11 +111,10 @@ class Consumer:
         return any(worker.thread_id == thread_id for worker in (*workers, *self._stuck))
 
     def check(self) -> None:
-        """Raise when the feeder has been waiting for its driver for much longer than it asked to: alive, but deaf."""
+        """Raise when it is alive, but deaf."""
         life = self._life
-        since = None if life is None else life.feeder.asking_since
-        if since is not None and time.monotonic() - since > _DEAF_AFTER:
-            raise Unavailable(f"{self.spec.id}: its driver has not answered for {time.monotonic() - since:.0f} s")
+        if life is not None:
+            life.check()
 
 
 class _Life:
@@ -193,6 +192,14 @@ class _Life:
 
     def _task(self, worker: Worker) -> Callable[[], None]:
         return partial(worker.run, self._one_more_ready, partial(self._died, f"{self._spec.id}-worker-{worker.index}"))
+
+    def check(self) -> None:
+        """Raise when the feeder has ended, or waits for its driver for much longer than it asked to."""
+        since = self.feeder.asking_since
+        if since is not None and time.monotonic() - since > _DEAF_AFTER:
+            raise Unavailable(f"{self._spec.id}: its driver has not answered for {time.monotonic() - since:.0f} s")
+        if self._ready.is_set() and not self._stopping and not self._feeder_thread.is_alive():
+            raise Unavailable(f"{self._spec.id}: its feeder has ended")
 
     def _one_more_ready(self) -> None:
         with self._lock:

@@ -29,7 +29,7 @@ class Capabilities:
     delay: bool = True
     ttl: bool = True
     priority: bool = True
-    exact_attempts: bool = True  # counts neither more nor less than what happened, crashes included
+    exact_attempts: bool = True  # counts what has begun, neither more nor less, crashes included
     release_at_head: bool = True
     idempotent_publish: bool = False  # a repeated message id is a no-op
     ordered: bool = True
@@ -94,6 +94,9 @@ class Subscription(Protocol):
 
         Any thread, cheap.
         """
+
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        """Handlers of these, which `begin` has let begin, have not started after all. Any thread, cheap."""
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Accept settlements of claimed deliveries for sending; any thread, coalesced, never blocks on the backend."""

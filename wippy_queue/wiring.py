@@ -22,6 +22,7 @@ from wippy_queue.errors import ConfigurationError, Invalid, NotFound, Problem, S
 from wippy_queue.events import Event
 from wippy_queue.flow.burial import Burial, Route, parked_queue
 from wippy_queue.flow.publisher import Publisher
+from wippy_queue.flow.settle import max_attempts
 from wippy_queue.handler import Handler
 from wippy_queue.handlers import PythonFunction, check_callable
 from wippy_queue.ids import EntryId
@@ -235,7 +236,7 @@ class Wiring:
                 prefetch=entry.prefetch,
                 auto_ack=entry.auto_ack,
                 options=entry.options,
-                batch=self._batch(entry, route.queue.driver),
+                batch=self._batch(entry, route.queue),
                 security=self._security(entry),
                 exact_counts=self.capabilities[route.queue.driver].exact_counts,
                 stuck_after=self._stuck_after(entry),
@@ -245,18 +246,18 @@ class Wiring:
             self.consumers[entry.id] = consumer
             self.supervisor.add(entry.id, consumer, _lifecycle(entry.lifecycle), self._requires[entry.id])
 
-    def _batch(self, entry: entries.ConsumerEntry, driver: EntryId) -> int:
+    def _batch(self, entry: entries.ConsumerEntry, queue: Queue) -> int:
         """Return how many messages a worker may take at a time.
 
-        An ack before the handler, a very short time limit, and attempts that must be exact when the process dies need
-        one at a time; elsewhere, and where Lua is quick, the hop between threads is what costs.
+        An ack before the handler, a very short time limit, and an only attempt, which the others in a hand would take
+        along should the process die, need one at a time; elsewhere, and where Lua is quick, the hop between threads is
+        what costs.
         """
         stuck_after = self._stuck_after(entry)
-        capabilities = self.capabilities[driver]
         alone = (
             entry.auto_ack
             or (stuck_after is not None and stuck_after < _KILL_GRACE + _SHORT)
-            or (capabilities.durable and capabilities.exact_attempts)
+            or (self.capabilities[queue.driver].durable and max_attempts(queue, entry.retry) <= 1)
             or not isinstance(self.application.entries.get(entry.func), entries.LuaFunctionEntry)
             or self.application.settings.lua.hook_mode == "off"
         )

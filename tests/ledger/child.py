@@ -17,12 +17,22 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from wippy_queue import Engine, ShutdownTimeout, WippyQueueError, current_message
+from wippy_queue import Engine, ShutdownTimeout, WippyQueueError
 
 CONCURRENCY = 4
-PREFETCH = 8
+PREFETCH = 16
 MAX_ATTEMPTS = 3
 WINDOW = CONCURRENCY + PREFETCH
+DYING = ("poison", "hopeless")  # moods of messages that end as dead letters
+
+# In Lua, so that workers take several messages at a time while they are fast.
+HANDLER = """
+local queue, handle = require("queue"), require("ledger").handle
+return function()
+    local message = queue.message()
+    return handle(message:id(), message:header("attempts"))
+end
+"""
 
 
 def entries(driver: dict[str, Any]) -> list[dict[str, Any]]:
@@ -39,6 +49,7 @@ def entries(driver: dict[str, Any]) -> list[dict[str, Any]]:
             "retry": {"initial_delay": "5ms", "max_delay": "50ms"},
             "dead_letter": {"queue": "dead", "max_attempts": MAX_ATTEMPTS},
         },
+        {"name": "handler", "kind": "function.lua", "source": HANDLER, "modules": ["queue", "ledger"]},
         {
             "name": "worker",
             "kind": "queue.consumer",
@@ -78,22 +89,22 @@ def main() -> None:
     slow = threading.Event()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for all threads: the main one waits for it below
 
-    @engine.function("app:handler")
-    def handler(_: object) -> None:
-        message = current_message()
-        effects.write("start", message.id, message.attempts, os.getpid())
-        how = mood(message.id)
+    def handle(message_id: str, attempts: int) -> None:
+        effects.write("start", message_id, attempts, os.getpid())
+        how = mood(message_id)
         if how == "slow":
             slow.wait(random.random() / 20)
         if how == "poison":
             raise RuntimeError("poison")
         if how == "hopeless":
             raise WippyQueueError("hopeless", retryable=False)
-        if how == "fails once" and message.attempts == 0:
+        if how == "fails once" and attempts == 0:
             raise WippyQueueError("not yet")
-        if how == "raises once" and message.attempts == 0:
+        if how == "raises once" and attempts == 0:
             raise KeyError("not yet")
-        effects.write("ok", message.id)
+        effects.write("ok", message_id)
+
+    engine.module("ledger", {"handle": handle})
 
     def publish(number: int) -> None:
         chance = random.Random(f"{spec['seed']} {number} {os.getpid()}")

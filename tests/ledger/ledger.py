@@ -157,7 +157,7 @@ class Run:
             self.stop()
         self.spawn(publishers=0)
         engine = Engine.from_entries(entries(self.driver))
-        engine.function("app:handler")(lambda _: None)
+        engine.module("ledger", {"handle": lambda *_: None})
         engine.start(consumers=False)
         engine.join("app:tasks", timeout=PATIENCE)
         while self.children:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.child import WINDOW
+from tests.ledger.child import DYING, WINDOW, mood
 from tests.ledger.ledger import PATIENCE, Account, Run
 from tests.ledger.test_ledger import disturb, seed
 from tests.rabbit_server import RabbitServer
 
-_QUIET = 2.0  # seconds without a handler that starts, after which nothing is left: longer than any delay and reconnect
+# Seconds without a handler that starts, after which nothing is left: longer than any delay, and where something is
+# missing, than any reconnect.
+_QUIET = 0.6
+_MISSING = 5.0
 
 
 class AmqpRun(Run):
@@ -58,11 +61,13 @@ class AmqpRun(Run):
             self.stop()
         self.spawn(publishers=0)
         journal = self.folder / "effects"
+        missing = {message_id for message_id in self.confirmed() if mood(message_id) not in DYING}
         size, since, end = -1, time.monotonic(), time.monotonic() + PATIENCE
-        while time.monotonic() - since < _QUIET:
+        while time.monotonic() - since < (_MISSING if missing else _QUIET):
             assert time.monotonic() < end
             if (now := journal.stat().st_size) != size:
                 size, since = now, time.monotonic()
+                missing -= {line[3:] for line in journal.read_text().splitlines() if line.startswith("ok ")}
             time.sleep(0.05)
         return super().settle()
 

@@ -367,6 +367,16 @@ def test_a_feeder_that_dies_fails_the_consumer(setup: Setup, monkeypatch: pytest
     assert event.thread == "app:worker-feeder"  # type: ignore[attr-defined]
 
 
+def test_a_feeder_that_ends_without_an_error_makes_the_consumer_deaf(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.flow.prefetch.PrefetchBuffer.wait_room", lambda _: 0)
+    consumer = setup.start(lambda _: None)
+    with pytest.raises(Unavailable, match="feeder has ended"):
+        while True:  # its thread takes a moment to end
+            consumer.check()
+
+
 def test_a_driver_that_does_not_answer_makes_the_consumer_deaf(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
 

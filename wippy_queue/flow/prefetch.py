@@ -45,12 +45,17 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         handler: so the feeder gathers room for a moment.
         """
         with self.not_full:
-            while not self._closed and self._qsize() >= self.maxsize:
-                self._full = True
-                self.not_full.wait()
-            if not self._closed and 2 * self._qsize() > self.maxsize:
-                self.not_full.wait(_GATHER)
-            return 0 if self._closed else max(0, self.maxsize - self._qsize())
+            while not self._closed:
+                if self._qsize() >= self.maxsize:
+                    self._full = True
+                    self.not_full.wait()
+                    continue
+                if 2 * self._qsize() > self.maxsize:
+                    self.not_full.wait(_GATHER)
+                room = self.maxsize - self._qsize()
+                if room > 0 and not self._closed:  # a worker may have put something back meanwhile
+                    return room
+            return 0
 
     def put_many(self, deliveries: Sequence[Delivery]) -> bool:
         """Put them all at the end; False, and none is taken over, once the buffer is closed.

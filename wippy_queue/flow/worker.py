@@ -78,6 +78,7 @@ class Worker:
         done, tail = self.hand[: place - 1], self.hand[place:]
         self.hand, self.begun = self.hand[place - 1 : place], time.monotonic()
         self._settler.ack_many(done)
+        self._subscription.retract(tail)
         self._give_back(tail)
         if self._tempo.fast:
             self._tempo.slow()
@@ -89,7 +90,7 @@ class Worker:
 
     def _process(self, session: Session, hand: Sequence[Delivery]) -> None:
         """Run the handler and settle; deliveries that were not begun go back in front of the buffer."""
-        hand = self.hand = self._subscription.begin(self._settler.unspent(hand))
+        hand = self.hand = self._begin(self._settler.unspent(hand))
         if not hand:
             return
         if self._context.auto_ack:
@@ -105,7 +106,22 @@ class Worker:
         for delivery, outcome in zip(hand, outcomes, strict=False):
             if not outcome.ok:
                 self._settler.settle(delivery, outcome)
-        self._give_back([delivery for delivery in hand[len(outcomes) :] if delivery in self.hand])
+        left = [delivery for delivery in hand[len(outcomes) :] if delivery in self.hand]
+        self._subscription.retract(left)
+        self._give_back(left)
+
+    def _begin(self, hand: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Begin with what may be handled together.
+
+        Should the process die, all of the hand count an attempt, and some of them never had it. So it happens to a
+        message at most once: one that was tried before is handled alone.
+        """
+        alone = next((place for place, delivery in enumerate(hand) if delivery.message.attempts), None)
+        if alone is not None and len(hand) > 1:
+            together = max(1, alone)
+            self._give_back(hand[together:])
+            hand = hand[:together]
+        return self._subscription.begin(hand)
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries and not self._buffer.put_back(deliveries):

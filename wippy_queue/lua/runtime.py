@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ PARTED: Final = 5  # a batch was cut short: what follows was given away
 Failure = tuple[Any, ...]
 
 _SLACK: Final = 65_536  # bytes beside the budget, so that Lua can report that it is spent
+_QUICK: Final = 250e-6  # seconds; a Python function that came back so soon is trusted to do so again
 _ROOM: Final = 4096  # bytes that must be free before a callback returns: a failing push would take the process down
 
 _logger = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ class Runtime:
         self._budget = memory_limit
         self._interrupt: BaseException | None = None
         self._withheld: tuple[Any, ...] = (False,)  # results that Lua had no room for
+        self._visit_lock = threading.Lock()
+        self._visiting = False  # a Python function that is quick as a rule; guarded by the lock
         self._callee: Runtime | None = None  # of the function that the one here has called
         self._callee_lock = threading.Lock()
         self._lua = lua = lua54.LuaRuntime(
@@ -92,7 +96,7 @@ class Runtime:
         *loaders, handle, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
-            self._guard(lambda path: host.chunks.get(path.decode()), quick=True),
+            self._guard(lambda path: host.chunks.get(path.decode()), never_waits=True),
             self._again,
             self._flush,
             self._follow,
@@ -177,8 +181,14 @@ class Runtime:
             self.context.deadline = self._deadline.at
 
     def _late(self) -> None:
-        if self.context.worker is not None:
-            self.context.worker.late()
+        """The watchdog finds that a batch has become slow."""
+        worker = self.context.worker
+        if worker is None:
+            return
+        with self._visit_lock:
+            if self._visiting:  # no hook can part it there, and Lua does not go on meanwhile
+                self.context.part()
+        worker.late()
 
     def kill(self) -> None:
         """End the call that runs now, from any thread; harmless when none runs."""
@@ -320,22 +330,24 @@ class Runtime:
 
     # Python functions for Lua.
 
-    def _guard(self, function: Callable[..., Any], *, quick: bool = False) -> Callable[..., tuple[Any, ...]]:
+    def _guard(self, function: Callable[..., Any], *, never_waits: bool = False) -> Callable[..., tuple[Any, ...]]:
         """Wrap a function so that nothing but flat scalars gets back to Lua, and nothing that does not fit.
 
         An exception, or a result that Lua has no room for, would leave Lua by a long jump over lupa's frames, and the
         interpreter lock with it.
+
+        A function that may wait parts the batch; but not while it has come back quickly the last time: then the
+        watchdog parts it, if need be.
         """
+        visit = function if never_waits else self._visitor(function)
 
         def guarded(place: int, *arguments: Any) -> tuple[Any, ...]:
             try:
                 self.context.arrive(place)
-                if not quick:
-                    self.context.part()
                 if self._deadline.is_over():
                     return (None,)
                 try:
-                    result = function(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
+                    result = visit(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
                     ok = 1 if self.context.parted else True
                     flat = (ok, *map(outgoing, result)) if type(result) is tuple else (ok, outgoing(result))
                 except WippyQueueError as error:
@@ -360,6 +372,28 @@ class Runtime:
                 return (None,)
 
         return guarded
+
+    def _visitor(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        quick = False
+
+        def visit(*arguments: Any) -> Any:
+            nonlocal quick
+            watched = quick
+            if watched:
+                with self._visit_lock:
+                    self._visiting = True
+            else:
+                self.context.part()
+            began = time.monotonic()
+            try:
+                return function(*arguments)
+            finally:
+                quick = time.monotonic() - began < _QUICK
+                if watched:
+                    with self._visit_lock:
+                        self._visiting = False
+
+        return visit
 
     def _again(self) -> tuple[Any, ...]:
         """Return the results that there was no room for, now that Lua has collected its garbage."""
@@ -395,9 +429,9 @@ class Runtime:
         module: str = "",
     ) -> Iterable[Any]:
         for name, function in functions.items():
-            quick = module in QUICK or f"{module}.{name}" in QUICK
+            never_waits = module in QUICK or f"{module}.{name}" in QUICK
             yield name.encode()
-            yield self._guard(function if wrap is None else wrap(function), quick=quick)
+            yield self._guard(function if wrap is None else wrap(function), never_waits=never_waits)
 
     def _plain(self, function: Callable[..., Any]) -> Callable[[bytes], bytes]:
         """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""

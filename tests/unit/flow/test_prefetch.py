@@ -6,6 +6,8 @@ import queue
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from tests.support import DEADLINE, eventually, message
 from wippy_queue.delivery import Delivery
 from wippy_queue.flow.prefetch import PrefetchBuffer
@@ -53,6 +55,25 @@ def test_a_full_buffer_makes_the_feeder_wait_until_a_worker_takes() -> None:
     buffer.take(Hand())
     thread.join(DEADLINE)
     assert rooms == [1]
+
+
+def test_room_that_is_gone_before_the_feeder_has_it_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives back what it has not begun, just as the feeder gathers room. 0 would tell the feeder to end."""
+    buffer = PrefetchBuffer(4, Tempo())
+    buffer.put_many(deliveries(3))
+    waits: list[float | None] = []
+
+    def wait(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        if len(waits) == 1:
+            buffer.queue.appendleft(Delivery(message("back"), 9))
+        else:
+            buffer.queue.popleft()
+        return True
+
+    monkeypatch.setattr(buffer.not_full, "wait", wait)
+    assert buffer.wait_room() == 2
+    assert len(waits) == 3
 
 
 def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> None:

@@ -134,6 +134,31 @@ def test_nor_does_one_that_no_hook_can_reach(monkeypatch: pytest.MonkeyPatch, ho
         notes.go_on.set()
 
 
+@pytest.mark.parametrize("hook_mode", ["async", "count"])
+def test_nor_does_a_python_function_that_was_quick_so_far(hook_mode: str) -> None:
+    engine = engine_of(
+        'local visit = require("test").visit return function(body) visit(body) end',
+        settings={"lua.hook_mode": hook_mode},
+    )
+    seen, go_on = list[Any](), threading.Event()
+
+    def visit(body: Any) -> None:
+        if body == "block":
+            go_on.wait(3 * DEADLINE)
+        seen.append(body)
+
+    engine.module("test", {"visit": visit})
+    with engine:
+        warm_up(engine)
+        seen.clear()
+        engine.publish_many("app:tasks", ["fast"] * 20 + ["block"] + list(range(30)))
+        eventually(lambda: len(seen) == 50, "all others are handled while that one blocks")
+        assert "block" not in seen
+        go_on.set()
+        engine.join("app:tasks", timeout=DEADLINE)
+    assert sorted(map(str, seen)) == sorted(map(str, ["fast"] * 20 + ["block"] + list(range(30))))
+
+
 def test_each_message_of_a_batch_has_its_own_outcome() -> None:
     engine = engine_of(HANDLER, concurrency=1)
     notes = Notes(engine)

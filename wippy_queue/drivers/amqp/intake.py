@@ -133,6 +133,11 @@ class Intake:
                 delivery.receipt.begun = True
             return valid
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            for delivery in deliveries:
+                delivery.receipt.begun = False
+
     # the link's thread
 
     def open(self, connection: Any) -> None:

@@ -183,6 +183,9 @@ class AmqpSubscription:
     def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         return [] if self._closed else self.intake.begin(deliveries)
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        self.intake.retract(deliveries)
+
     # settling
 
     def settle(self, settlements: Sequence[Settlement]) -> None:

@@ -37,6 +37,9 @@ class Subscription:
         unsettled = self.unsettled
         return [delivery for delivery in deliveries if delivery.receipt in unsettled]
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        """Nothing is noted of a handler that starts: a crash takes the messages along."""
+
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self._queue.settle(self, settlements)
 

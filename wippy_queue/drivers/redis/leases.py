@@ -47,7 +47,9 @@ class Receipt:
         self.begun = False
 
     def mark(self) -> bytes:
-        """Return the place that says that its handler has begun."""
+        """Return its place, which says as well whether its handler has begun: half a place behind."""
+        if not self.begun:
+            return b"%d" % self.place
         return b"%d.5" % self.place if self.place >= 0 else b"-%d.5" % (-self.place - 1)
 
 

@@ -167,18 +167,31 @@ class RedisSubscription:
 
     def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         now = time.monotonic()
-        return [delivery for delivery in deliveries if self._begin(delivery.receipt, now)]
-
-    def _begin(self, receipt: Receipt, now: float) -> bool:
-        owner = receipt.owner
-        if not owner.alive or now >= owner.until:
-            return False
-        receipt.begun = True
-        if not self._marks.send(self.queue.base, pack(b"ZADD", owner.held_key, b"XX", receipt.mark(), receipt.id)):
+        valid = [d for d in deliveries if d.receipt.owner.alive and now < d.receipt.owner.until]
+        receipts: list[Receipt] = [delivery.receipt for delivery in valid]
+        if not self._mark(receipts, begun=True):
             with self._lock:
-                self._marking.append(receipt)
+                self._marking += receipts
             self._helpers.flush(self)
-        return True
+        return valid
+
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        receipts: list[Receipt] = [delivery.receipt for delivery in deliveries]
+        with self._lock:
+            self._marking = [receipt for receipt in self._marking if receipt not in receipts]
+        self._mark(receipts, begun=False)
+
+    def _mark(self, receipts: Sequence[Receipt], begun: bool) -> bool:
+        """Tell the server which handlers have begun, or have not after all; False when it could not be told now."""
+        sent = True
+        for owner in dict.fromkeys(receipt.owner for receipt in receipts):  # nearly always one
+            marks: list[bytes] = []
+            for receipt in receipts:
+                if receipt.owner is owner:
+                    receipt.begun = begun
+                    marks += (receipt.mark(), receipt.id)
+            sent = self._marks.send(self.queue.base, pack(b"ZADD", owner.held_key, b"XX", *marks)) and sent
+        return sent
 
     # settling
 

@@ -141,6 +141,10 @@ class SqliteSubscription:
     def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         return [d for d in deliveries if d.receipt.board.begin(d.receipt.slot, d.receipt.row)]
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.receipt.board.clear(delivery.receipt.slot)
+
     # settling
 
     def settle(self, settlements: Sequence[Settlement]) -> None:

@@ -185,6 +185,9 @@ class SqsSubscription:
         now = time.monotonic()
         return [delivery for delivery in deliveries if delivery.receipt.live and delivery.receipt.until > now]
 
+    def retract(self, deliveries: Sequence[Delivery]) -> None:
+        """Nothing is noted of a handler that starts: the service counts what it hands out."""
+
     # settling
 
     def settle(self, settlements: Sequence[Settlement]) -> None:

@@ -12,8 +12,8 @@ NAMES: Final = frozenset(
     {"base64", "ctx", "env", "errors", "funcs", "hash", "json", "logger", "queue", "security", "store", "time", "uuid"}
 )
 
-# Modules whose Python functions never wait, and such functions of others. Anything else may take its time, so a batch
-# ends there: see `CallContext.part`.
+# Modules whose Python functions never wait, and such functions of others. Anything else may take its time; what follows
+# from that: `Runtime._guard`.
 QUICK: Final = frozenset(
     {
         "base64",

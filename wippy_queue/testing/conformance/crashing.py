@@ -29,6 +29,24 @@ class Crashing(Harness):
         if self.kind.capabilities.exact_attempts:
             assert attempts == {message_id: int(message_id in begun) for message_id in numbered(5)}
 
+    def test_a_handler_that_has_not_started_after_all_counts_no_attempt(self, driver: Driver) -> None:
+        self.need("durable")
+        queue = self.declared(driver)
+        self.publish(driver, queue, *numbered(4))
+        subscription = driver.subscribe(queue, 4)
+        held = self.receive(subscription, 4)
+        assert subscription.begin(held) == held
+        subscription.retract(held[1:])
+        assert subscription.begin(held[3:]) == held[3:]
+        self.crash(driver)
+        other = self.started()
+        other.declare(queue)
+        attempts = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 4)}
+        assert sorted(attempts) == numbered(4)
+        if self.kind.capabilities.exact_attempts:
+            begun = ids([held[0], held[3]])
+            assert attempts == {message_id: int(message_id in begun) for message_id in numbered(4)}
+
     def test_a_crash_counts_on_top_of_earlier_attempts(self, driver: Driver) -> None:
         self.need("durable")
         queue = self.declared(driver)
