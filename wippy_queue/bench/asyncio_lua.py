@@ -42,9 +42,9 @@ os.loop = {{
   await = function(what, argument) return yield(what, at, argument) end,
   at = function() return at end,
 }}
-local _, code = arguments[2](1, '{_ORIGINAL}') -- its function that fetches files
+local code = arguments[2]('{_ORIGINAL}') -- its function that fetches files
 local parts = pack(load(code, '=[wippy]', 'b')(unpack(arguments, 1, arguments.n)))
-local handle_one, DONE = parts[6], {{}} -- of what it returns, that runs one message
+local handle_one, DONE = parts[5], {{}} -- of what it returns, that runs one message
 
 local function tell(code, ...)
   if code ~= nil then yield('{OUTCOME}', at, code, ...) end
@@ -70,7 +70,7 @@ local function outcome(ok, why, ...)
   if why ~= DONE then return why, ... end
 end
 
-parts[5] = function(first, second, ...)
+parts[4] = function(first, second, ...)
   if first ~= {_RESUME} then
     thread = thread or create(work)
     return outcome(resume(thread, first, second, ...))

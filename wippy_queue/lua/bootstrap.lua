@@ -1,6 +1,6 @@
 -- Runs once in each runtime while all of Lua is still in sight, closes it, and returns the few closures that Python
 -- keeps. Everything that a handler can reach is made here. Only scalars ever cross to Python and back.
-local check, fetch, again, flush, follow, MODE, COUNT = ...
+local check, fetch, bind, again, flush, follow, MODE, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
@@ -8,15 +8,12 @@ local rawget, tostring, load, setmetatable = rawget, tostring, load, setmetatabl
 local metatable_of, sethook, gethook, traceback, getinfo =
   debug.getmetatable, debug.sethook, debug.gethook, debug.traceback, debug.getinfo
 local as_function, find, gmatch = python.as_function, string.find, string.gmatch
-local clock, collect, match, tointeger = os.clock, collectgarbage, string.match, math.tointeger
-local running, main = coroutine.running, coroutine.running()
-local byte, char, sub = string.byte, string.char, string.sub
-local concat, unpack, sort = table.concat, table.unpack, table.sort
+local clock, collect = os.clock, collectgarbage
+local coroutine, main = coroutine, coroutine.running()
+local byte, sub, concat, unpack = string.byte, string.sub, table.concat, table.unpack
 
 local PAUSE <const> = 130 -- percent: a thousand runtimes share the memory, garbage may not wait until the heap has doubled
 local CLOCK_GATE <const> = 0.01 -- CPU seconds between two questions to Python: each one takes the interpreter lock
-local FIRST_DUE <const> = 4 -- looks at coroutines, until one of them is met: see there
-local MAX_HELD <const> = 32 -- coroutines
 local MAX_OUTBOX <const>, MAX_OUTBOX_SIZE <const> = 64, 65536 -- messages, bytes
 local MAX_MESSAGE <const> = 16384 -- bytes of an error's message that leave Lua: it goes into logs, events and headers
 local OUT_OF_MEMORY <const> = 'not enough memory'
@@ -58,8 +55,7 @@ local function ask()
   if check(place) then die() end
 end
 
-local on_count -- the hook of the main thread
-local on_coroutine_count -- of coroutines
+local on_count -- the hook of the main thread, in mode "async"
 local look -- whether the call is over; out of turn, after a call of C that has taken its time
 if MODE == 'async' then
   -- Python arms the hook of the main thread: for each instruction to kill, for the next line to part a batch.
@@ -81,75 +77,34 @@ elseif MODE == 'count' then
       ask()
     end
   end
-  on_count, on_coroutine_count = look, look
 else
   function look() end
 end
 
--- A count hook makes loops more than twice as slow. So in mode "async" a coroutine that goes on for long is followed:
--- Python takes its count hook off, and sets its hook together with that of the main thread. It may do so only as long
--- as the coroutine is held here. When there are too many, or the call ends, Python gives all of them their count hooks
--- back.
-local met, held, following = {}, 0, false -- coroutine -> whether it is followed; how many, and whether any is
-local looks, due = 0, FIRST_DUE
-
-local function let_go()
-  local none = {} -- made first: it may fail
-  if following then follow(nil) end
-  met, held, following = none, 0, false
-end
-
--- Follow the coroutine that runs if it was met here before; give true when the call is over.
-local function meet()
-  local co = running()
-  looks, due = 0, due + 1 -- for those that are soon done it is in vain
-  if met[co] == nil then
-    if held == MAX_HELD then let_go() end
-    met[co], held = false, held + 1
-  elseif not met[co] then
-    local address = tointeger(match(tostring(co), '0x%x+'))
-    following = true
-    local is_over = follow(address)
-    met[co] = true
-    return is_over
-  end
-end
-
-if MODE == 'async' then
-  follow = as_function(follow)
-  function on_coroutine_count()
-    look()
-    looks = looks + 1
-    if looks >= due then
-      local ok, is_over = pcall(meet)
-      if ok and is_over then die() end -- else, without memory to follow it, it keeps its hook
-    end
-  end
-end
-
-local function watched(co)
-  if MODE ~= 'off' then sethook(co, on_coroutine_count, '', COUNT) end
-  return co
-end
-
 -- One instruction may take milliseconds, such as one that joins strings of many megabytes, and a thousand of them
--- seconds. But they make garbage: after each round of the collector the thread that runs is looked at, out of turn.
-local function look_soon()
-  sethook(on_coroutine_count, '', COUNT)
-  on_coroutine_count()
+-- seconds. But they make garbage: so after each round of the collector `act` is called, to have the thread that runs looked
+-- at out of turn.
+local function at_each_round(act)
+  local mt = {}
+  function mt.__gc(sentinel)
+    act()
+    setmetatable(sentinel, mt) -- for the next round
+  end
+  setmetatable({}, mt)
 end
 
-local SENTINEL = {}
-function SENTINEL.__gc(sentinel)
-  local co, is_main = running()
-  if MODE == 'count' or not (is_main or met[co]) then sethook(dead and die or look_soon, '', 1) end
-  setmetatable(sentinel, SENTINEL) -- for the next round
+if MODE == 'count' then
+  sethook(look, '', COUNT)
+  local function look_soon()
+    sethook(look, '', COUNT)
+    look()
+  end
+  at_each_round(function() sethook(dead and die or look_soon, '', 1) end)
+elseif MODE == 'async' then
+  sethook(on_count, '', 1000000000)
 end
 
-if MODE ~= 'off' then
-  sethook(on_count, '', MODE == 'count' and COUNT or 1000000000)
-  setmetatable({}, SENTINEL)
-end
+local leave_coroutines -- see coroutines.lua; nil until the handler has made one
 
 -- The hook itself fails in a loop at the limit of the C stack, so nothing may catch an overflow and go on there, nor put
 -- another error in its place. `doomed` is the overflow that ends the call.
@@ -198,9 +153,8 @@ end
 
 -- 2. Values that handlers cannot look into.
 
-local json -- the codec; nil until somebody needs it
-local opaque = {} -- metatables of values whose type is "userdata"
-local sealed = {} -- metatable of a read-only proxy -> the table behind it
+local opaque = {} -- metatable of values whose type is "userdata" -> its name
+local sealed = {} -- metatable of a read-only proxy -> the table behind it, or what makes it
 
 local function type_of(v)
   local t = type(v)
@@ -211,14 +165,21 @@ local function type_of(v)
   return t
 end
 
+local function name_of(v) return metatable_of(v).__name end
+
+local function refuse_field(v, key)
+  error('cannot set ' .. tostring(key) .. ' of ' .. name_of(v) .. ': it is read-only', 2)
+end
+
+local function refuse_length(v) error('attempt to get length of a ' .. name_of(v) .. ' value', 2) end
+
 local function new_type(name, methods, metamethods)
-  local mt = { __index = methods, __name = name, __metatable = false }
-  mt.__tostring = function() return name end
-  mt.__newindex = function(_, key) error('cannot set ' .. tostring(key) .. ' of ' .. name .. ': it is read-only', 2) end
-  mt.__len = function() error('attempt to get length of a ' .. name .. ' value', 2) end
+  local mt = {
+    __index = methods, __name = name, __metatable = false,
+    __tostring = name_of, __newindex = refuse_field, __len = refuse_length,
+  }
   for key, f in pairs(metamethods or {}) do mt[key] = f end
-  opaque[mt] = true
-  if json then json.opaque[mt] = name end
+  opaque[mt] = name
   return mt
 end
 
@@ -226,12 +187,50 @@ local function is(v, mt)
   return type(v) == 'table' and metatable_of(v) == mt
 end
 
+local function refuse_change(proxy, key)
+  error(name_of(proxy) .. ' is read-only: cannot set ' .. tostring(key), 2)
+end
+
+-- A thousand runtimes share the memory, so what many functions never use is loaded when it is first used.
+
+local function behind(mt)
+  local t = sealed[mt]
+  if type(t) == 'function' then
+    t = t()
+    mt.__index, sealed[mt] = t, t -- these need no memory, so it is all or nothing
+  end
+  return t
+end
+
+local function length_behind(proxy) return #behind(metatable_of(proxy)) end
+
+-- t: a table, or a function that makes it when something is first looked for there.
 local function seal(t, what)
-  local mt = { __index = t, __name = what, __metatable = false }
-  mt.__newindex = function(_, key) error(what .. ' is read-only: cannot set ' .. tostring(key), 2) end
-  mt.__len = function() return #t end
+  local mt = { __index = t, __name = what, __metatable = false, __newindex = refuse_change, __len = length_behind }
+  if type(t) == 'function' then
+    function mt.__index(_, key) return behind(mt)[key] end
+  end
   sealed[mt] = t
   return setmetatable({}, mt)
+end
+
+local pending = {} -- table -> what completes it
+
+local function complete(t)
+  pending[t](t)
+  setmetatable(t, nil) -- nor does this, nor the next one
+  pending[t] = nil
+end
+
+local PENDING <const> = { __index = function(t, key)
+  complete(t)
+  return t[key]
+end }
+
+-- Have a table completed by `f` when something is looked for that it lacks.
+local function later(t, f)
+  pending[t] = f
+  return setmetatable(t, PENDING)
 end
 
 -- The table that a raw operation of a handler is to work on.
@@ -242,7 +241,10 @@ local function bare(t, operation)
   local mt = metatable_of(t)
   if mt then
     if opaque[mt] then error("bad argument #1 to '" .. operation .. "' (table expected, got userdata)", 3) end
-    return sealed[mt] or t
+    if sealed[mt] then
+      t = behind(mt)
+      if pending[t] then complete(t) end
+    end
   end
   return t
 end
@@ -281,9 +283,16 @@ local function settled(ok, a, ...)
   return results(ok, a, ...)
 end
 
--- A function of Python that gives its results, or nil and an errors value.
-local function expose(py)
-  local f = as_function(py)
+bind = as_function(bind)
+
+-- What `get` gives, which has no room at first where there is garbage.
+local function got(get, ...)
+  return get(...) or collect() and get(...) or error(OUT_OF_MEMORY, 0)
+end
+
+-- A function of the Python part of a module: it gives its results, or nil and an errors value.
+local function host_function(module, name)
+  local f = as_function(got(bind, module, name))
   return function(...)
     if outbox[0] > 0 then send() end
     return settled(f(place, scalars(...)))
@@ -301,19 +310,23 @@ std.getmetatable, std.traceback = metatable_of, traceback
 for _, name in pairs { 'string', 'table', 'math', 'utf8', 'os' } do std[name] = G[name] end
 std.type_of = type_of
 
-local function trusted(code, ...)
-  return load(code, '=[wippy]', 'b', {})(...)
+fetch = as_function(fetch)
+
+local function trusted(path, ...)
+  return load(got(fetch, path), '=[wippy]', 'b', {})(...)
 end
 
-lib.std, lib.type_of, lib.new_type, lib.is, lib.seal = std, type_of, new_type, is, seal
-fetch = expose(fetch)
-setmetatable(lib, { __index = function(_, name) -- the codecs, when they are first used
+lib.std, lib.type_of, lib.new_type, lib.is, lib.seal, lib.later = std, type_of, new_type, is, seal, later
+
+setmetatable(lib, { __index = function(_, name) -- what is loaded when it is first used
   if name == 'json' then
-    json = trusted(fetch('json.lua'), std)
-    for mt in next, opaque do json.opaque[mt] = mt.__name end
-    lib.json = json
+    lib.json = later(trusted('json.lua', std, opaque), function(json) trusted('json_encoder.lua', std, json) end)
   elseif name == 'msgpack' then
-    lib.msgpack = trusted(fetch('msgpack.lua'), std, lib.json)
+    lib.msgpack = later(trusted('msgpack.lua', std, lib.json), function(msgpack)
+      trusted('msgpack_encoder.lua', std, lib.json, msgpack)
+    end)
+  elseif name == 'errors' then
+    lib.errors = trusted('errors.lua', lib)
   end
   return rawget(lib, name)
 end })
@@ -332,54 +345,48 @@ function lib.post(id, encoding, body)
 end
 
 -- A part of a module that has a file of its own.
-function lib.include(name) return trusted(fetch('modules/' .. name .. '.lua'), std, lib) end
+function lib.include(name, ...) return trusted('modules/' .. name .. '.lua', std, lib, ...) end
 
-lib.errors = trusted(fetch('errors.lua'), lib)
-
-local modules = { errors = seal(lib.errors.module, 'errors') }
-
-local function install(name, code, ...)
-  local host = {}
-  for i = 1, select('#', ...), 2 do
-    local key, py = select(i, ...)
-    host[key] = expose(py)
-  end
-  local module = trusted(code, host, lib)
-  modules[name] = type_of(module) == 'userdata' and module or seal(module, name)
-end
-
--- A module whose functions a user wrote in Python: arguments and results are plain data.
-local function install_foreign(name, ...)
-  local functions = {}
-  for i = 1, select('#', ...), 2 do
-    local key, py = select(i, ...)
-    local f = expose(py)
-    functions[key] = function(...)
-      local count, parts = select('#', ...), {}
-      if count > 15 then return nil, lib.errors.new(name .. '.' .. key .. ': more than 15 arguments', 'Invalid') end
-      parts[1] = char(0x90 + count)
-      for j = 1, count do
-        local data, why = lib.msgpack.encode((select(j, ...)))
-        if data == nil then return nil, lib.errors.new(name .. '.' .. key .. ': argument ' .. j .. ': ' .. why, 'Invalid') end
-        parts[j + 1] = data
-      end
-      local data, err = f(concat(parts))
-      if err then return nil, err end
-      local value, why = lib.msgpack.decode(data)
-      if why then return nil, lib.errors.new(name .. '.' .. key .. ': the result: ' .. why, 'Internal', false) end
-      return value
+-- The frames of a traceback that are a handler's.
+function lib.readable(trace)
+  local lines = {}
+  for line in gmatch(trace, '\n\t([^\n]*)') do
+    if not find(line, '^%[C%]') and not find(line, '^%?:') and not find(line, '^%(%.%.%.tail') then
+      lines[#lines + 1] = line
     end
   end
-  modules[name] = seal(functions, name)
+  return lines
+end
+
+local modules = { -- that are in use
+  errors = seal(function() return lib.errors.module end, 'errors'),
+}
+
+local function module(name)
+  local found = modules[name]
+  if not found then
+    local host = setmetatable({}, { __index = function(host, key)
+      local f = host_function(name, key)
+      host[key] = f
+      return f
+    end })
+    found = trusted('modules/' .. name .. '.lua', host, lib)
+    if type_of(found) ~= 'userdata' then found = seal(found, name) end
+    modules[name] = found
+  end
+  return found
 end
 
 -- 5. What handlers see.
 
-local globals, located, copy = trusted(fetch('sandbox.lua'), {
+local globals, located, copy = trusted('sandbox.lua', {
   G = G, DEAD = DEAD, is_dead = function() return dead end, has_crashed = function() return crashed end,
   overflows = overflows, end_if_over = end_if_over, caught = caught,
-  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, watched = watched, look = look,
-  load = function(path) return trusted(fetch(path), std) end,
+  rethrown = rethrown, without_python = without_python, bare = bare, sealed = sealed, look = look,
+  MODE = MODE, COUNT = COUNT, die = die, follow = MODE == 'async' and as_function(follow), sethook = sethook,
+  coroutine = coroutine, getinfo = getinfo, at_each_round = at_each_round,
+  set_leave = function(f) leave_coroutines = f end,
+  load = function(path, ...) return trusted(path, std, ...) end,
 }, lib)
 
 globals.errors = modules.errors
@@ -387,76 +394,19 @@ globals.errors = modules.errors
 function globals.print(...)
   local parts = {}
   for i = 1, select('#', ...) do parts[i] = tostring((select(i, ...))) end
-  modules.logger.info(concat(parts, '\t'))
-end
-
--- 6. The function and its libraries.
-
-local units = {} -- id -> what Python has told of it
-local loading = {} -- ids, outermost first
-
-local function words(text)
-  local list = {}
-  for word in gmatch(text, '%S+') do list[#list + 1] = word end
-  return list
-end
-
--- modules: names; imports: alias and id in turn; both separated by spaces.
-local function define(id, text, chunk_name, module_names, imports)
-  local unit = { text = text, chunk_name = chunk_name, modules = {}, imports = {}, declared = module_names }
-  for _, name in next, words(module_names) do unit.modules[name] = true end
-  local list = words(imports)
-  for i = 1, #list, 2 do
-    unit.imports[list[i]] = list[i + 1]
-    unit.declared = unit.declared .. ' ' .. list[i]
-  end
-  units[id] = unit
-end
-
-local load_unit
-
-local function require_for(id, unit)
-  return function(name)
-    local target = unit.imports[name]
-    if target then return load_unit(target) end
-    if unit.modules[name] then return modules[name] or error("module '" .. name .. "' is not available here", 2) end
-    local declared = concat(words(unit.declared), ', ')
-    error("module '" .. tostring(name) .. "' is not declared for " .. id .. ' (declared: '
-      .. (declared == '' and 'none' or declared) .. ')', 2)
-  end
-end
-
-local function compile(id)
-  local unit = units[id]
-  local env = copy(globals)
-  env._G, env.require = env, require_for(id, unit)
-  local chunk, why = load(unit.text, '=' .. unit.chunk_name, 't', env)
-  if not chunk then error(why, 0) end
-  unit.text = nil
-  return chunk
-end
-
-function load_unit(id)
-  local unit = units[id]
-  if unit.value ~= nil then return unit.value end
-  for i, other in next, loading do
-    if other == id then error('import cycle: ' .. concat(loading, ' -> ', i) .. ' -> ' .. id, 3) end
-  end
-  loading[#loading + 1] = id
-  unit.chunk = unit.chunk or compile(id)
-  local ok, value = pcall(unit.chunk)
-  loading[#loading] = nil
-  if dead or not ok then error(value, 0) end
-  if value == nil then value = true end
-  unit.value = value
-  return value
+  module('logger').info(concat(parts, '\t'))
 end
 
 -- 7. What Python calls. Nil means that all went well; else a code comes first.
 
 local FAILED, UNDECODABLE, KILLED, MEMORY, PARTED = 1, 2, 3, 4, 5
 local JSON <const>, BINARY <const> = 0, 2
-local is_error, parts_of, readable = lib.errors.is_error, lib.errors.parts, lib.errors.readable
+local readable = lib.readable
+
+local function is_error(v)
+  local errors = rawget(lib, 'errors') -- before it is loaded nothing is one
+  return errors ~= nil and errors.is_error(v)
+end
 
 local function on_error(e)
   if dead or e == DEAD then return DEAD end
@@ -480,7 +430,7 @@ end
 
 local function failure(v, trace)
   if not is_error(v) then return FAILED, '', cut(text_of(v)), nil, nil, trace end
-  local kind, message, retryable, details, stack = parts_of(v)
+  local kind, message, retryable, details, stack = lib.errors.parts(v)
   if details then details = lib.json.encode(details) end
   return FAILED, kind, cut(message), retryable, details, trace == '' and concat(readable(stack), '\n') or trace
 end
@@ -501,8 +451,7 @@ end
 
 local function leave()
   in_call, doomed = false, nil
-  looks, due = 0, FIRST_DUE
-  if held > 0 then let_go() end
+  if leave_coroutines then leave_coroutines() end
 end
 
 local function finished(ok, ...)
@@ -576,36 +525,17 @@ local function invoke_nested(count, arguments)
   return returned(judge, xpcall(handler, on_error, unpack(lib.msgpack.decode(arguments), 1, count)))
 end
 
--- Load the function's chunk and find its handler.
-local function find_handler(id, method)
-  local chunk = compile(id)
-  local value = chunk()
-  if type(value) == 'function' then return value end
-  local line = 0
-  for at in next, getinfo(chunk, 'L').activelines or {} do line = at > line and at or line end
-  local function refuse(why) error(units[id].chunk_name .. ':' .. line .. ': ' .. why, 0) end
-  if type_of(value) ~= 'table' then
-    refuse('expected the chunk to return a function, or a table that holds one; it returns '
-      .. (value == nil and 'nothing' or 'a ' .. type_of(value)))
-  end
-  if method == nil then refuse('the chunk returns a table, so the entry must name one of its functions as `method`') end
-  local f = value[method]
-  if type(f) == 'function' then return f end
-  local names = {}
-  for name, member in next, value do
-    if type(member) == 'function' then names[#names + 1] = tostring(name) end
-  end
-  sort(names)
-  refuse("the table that the chunk returns has no function '" .. method .. "' (it has: "
-    .. (#names == 0 and 'none' or concat(names, ', ')) .. ')')
-end
+-- Loading, once in a runtime's life: what only that needs goes when Python has let go of these three.
+local install_foreign, define, find_handler = trusted('loading.lua', {
+  load = load, getinfo = getinfo, copy = copy, globals = globals, is_dead = function() return dead end,
+  modules = modules, module = module, host_function = host_function,
+}, lib)
 
 local function start(id, method)
   local function opened(ok, f)
     leave()
     if not ok then return raised(f) end
     handler = f
-    collect()
   end
   return opened(xpcall(find_handler, on_error, id, method))
 end
@@ -613,5 +543,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install, install_foreign, define, start, handle, handle_one, position, invoke, invoke_nested, collect,
-  outbox, tostring(main)
+return install_foreign, define, start, handle, handle_one, position, invoke, invoke_nested, collect, outbox, tostring(main)

@@ -29,17 +29,6 @@ end
 
 local function whole_of(e) return e[TEXT] or e[MESSAGE] end
 
--- The frames of a traceback that are a handler's.
-local function readable(trace)
-  local lines = {}
-  for line in string.gmatch(trace, '\n\t([^\n]*)') do
-    if not string.find(line, '^%[C%]') and not string.find(line, '^%?:') and not string.find(line, '^%(%.%.%.tail') then
-      lines[#lines + 1] = line
-    end
-  end
-  return lines
-end
-
 local function checked(name, v)
   if not is_error(v) then error("bad argument #1 to '" .. name .. "' (error expected, got " .. type_of(v) .. ')', 3) end
   return v
@@ -51,7 +40,7 @@ function methods.retryable(e) return checked('retryable', e)[RETRYABLE] end
 function methods.details(e) return checked('details', e)[DETAILS] end
 function methods.stack(e)
   checked('stack', e)
-  return whole_of(e) .. '\nstack traceback:\n\t' .. table.concat(readable(e[STACK]), '\n\t')
+  return whole_of(e) .. '\nstack traceback:\n\t' .. table.concat(lib.readable(e[STACK]), '\n\t')
 end
 
 function Error.__tostring(e) return whole_of(e) end
@@ -101,7 +90,7 @@ end
 function module.call_stack(e)
   if not is_error(e) then error("bad argument #1 to 'call_stack' (error expected, got " .. type_of(e) .. ')', 2) end
   local frames = {}
-  for i, line in std.ipairs(readable(e[STACK])) do
+  for i, line in std.ipairs(lib.readable(e[STACK])) do
     local source, at, name = string.match(line, '^(.-):(%d*):? ?in (.*)$')
     frames[i] = { source = source or line, line = tonumber(at or '') or 0, name = name or '' }
   end
@@ -109,7 +98,7 @@ function module.call_stack(e)
 end
 
 return {
-  new = new, is_error = is_error, kinds = KINDS, module = module, readable = readable,
+  new = new, is_error = is_error, kinds = KINDS, module = module,
   -- For bootstrap.lua, on its way to Python.
   parts = function(e) return e[KIND], whole_of(e), e[RETRYABLE], e[DETAILS], e[STACK] end,
 }

@@ -1,6 +1,6 @@
 -- What Lua 5.1 has and Lua 5.4 lacks, for handlers that were written for such a Lua. sandbox.lua loads it when one is
 -- first used, for most handlers never do.
-local std = ...
+local std, bare, sealed, lib = ...
 local math, string, select, rawget, rawlen, next = std.math, std.string, std.select, std.rawget, std.rawlen, std.next
 local exp, log, modf, tointeger, huge, math_type = math.exp, math.log, math.modf, math.tointeger, math.huge, math.type
 local type_of, tonumber, error, metatable_of = std.type_of, std.tonumber, std.error, std.getmetatable
@@ -90,23 +90,21 @@ local function whole(template, ...)
 end
 
 -- The functions of `table` do not ask the metatable of a handler.
-return function(bare, sealed, lib)
-  local tables = {}
+local tables = {}
 
-  function tables.getn(t)
-    local mt = metatable_of(bare(t, 'getn'))
-    local json = rawget(lib, 'json')
-    if mt and (sealed[mt] or json and json.is_array_mt(mt)) then return #t end
-    return rawlen(t)
-  end
-
-  function tables.maxn(t)
-    local highest = 0
-    for key in next, bare(t, 'maxn') do
-      if math_type(key) and key > highest then highest = key end
-    end
-    return highest
-  end
-
-  return { math = functions, table = tables, whole = whole }
+function tables.getn(t)
+  local mt = metatable_of(bare(t, 'getn'))
+  local json = rawget(lib, 'json')
+  if mt and (sealed[mt] or json and json.is_array_mt(mt)) then return #t end
+  return rawlen(t)
 end
+
+function tables.maxn(t)
+  local highest = 0
+  for key in next, bare(t, 'maxn') do
+    if math_type(key) and key > highest then highest = key end
+  end
+  return highest
+end
+
+return { math = functions, table = tables, whole = whole }

@@ -31,6 +31,7 @@ PARTED: Final = 5  # a batch was cut short: what follows was given away
 Failure = tuple[Any, ...]
 
 _SLACK: Final = 65_536  # bytes beside the budget, so that Lua can report that it is spent
+_GROWTH: Final = 6  # times the size of its bytecode is what a file of ours may add to a state's memory
 _QUICK: Final = 250e-6  # seconds; a Python function that came back so soon is trusted to do so again
 _ROOM: Final = 4096  # bytes that must be free before a callback returns: a failing push would take the process down
 
@@ -49,7 +50,6 @@ class Unsent(Exception):
 class _Loaders(NamedTuple):
     """What the bootstrap gives for filling a runtime."""
 
-    install: Callable[..., None]
     install_foreign: Callable[..., None]
     define: Callable[..., None]
     start: Callable[..., Any]
@@ -78,6 +78,8 @@ class Runtime:
         self._budget = memory_limit
         self._interrupt: BaseException | None = None
         self._withheld: tuple[Any, ...] = (False,)  # results that Lua had no room for
+        self._modules: dict[str, Mapping[str, Callable[..., Any]]] = {}  # the Python parts of those in use
+        self._files: list[bytes] = []  # of ours that Lua has asked for within calls
         self._visit_lock = threading.Lock()
         self._visiting = False  # a Python function that is quick as a rule; guarded by the lock
         self._callee: Runtime | None = None  # of the function that the one here has called
@@ -96,7 +98,8 @@ class Runtime:
         *loaders, handle, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
-            self._guard(lambda path: host.chunks.get(path.decode()), never_waits=True),
+            self._fetch,
+            self._bind,
             self._again,
             self._flush,
             self._follow,
@@ -109,7 +112,6 @@ class Runtime:
         self._invoke, self._invoke_nested, self._sweep, self._outbox = invoke, invoke_nested, sweep, outbox
         if hooks is not None:
             self._deadline.attach(hooks.attach(int(state.rpartition("0x")[2], 16)))
-        self._load_module("logger", self._loaders)  # print needs it
         self._base = lua.get_memory_used()
 
     def load(self, source: Source, timeout: float | None = None) -> Failure | None:
@@ -118,23 +120,24 @@ class Runtime:
         Raises:
             NotFound: it names a module or a library that does not exist.
         """
-        loaders, self._loaders = self._loaders, None  # a sixth of the state's memory: not needed again
+        loaders, self._loaders = self._loaders, None  # a part of the state's memory: not needed again
         if loaders is None:
             raise Internal(f"{source.id}: its runtime has loaded a function already")
         units = {source.id: source}
         self._collect(source, units)
-        try:
-            for name in sorted({name for unit in units.values() for name in unit.modules} - {"errors", "logger"}):
-                self._load_module(name, loaders)
-        except lua54.LuaError:
-            if self.killed:  # by whoever ends the function that wants to call this one
-                return (KILLED,)
-            raise
+        for name in sorted({name for unit in units.values() for name in unit.modules}):
+            foreign = self.context.host.modules.get(name)
+            if foreign is not None:
+                loaders.install_foreign(*_bytes(name, *foreign))
+            elif name not in NAMES:
+                raise NotFound(f"{self.context.function}: there is no module {name!r}")
         for unit in units.values():
             imports = " ".join(f"{alias} {target}" for alias, target in unit.imports.items())
             loaders.define(*_bytes(unit.id, unit.text, unit.name, " ".join(unit.modules), imports))
         method = None if source.method is None else source.method.encode()
         failure: Failure | None = self._call(loaders.start, source.id.encode(), method, size=0, timeout=timeout)
+        del loaders
+        self._sweep()
         self._base = self._lua.get_memory_used()
         return failure
 
@@ -410,28 +413,43 @@ class Runtime:
 
     # Modules and libraries.
 
-    def _load_module(self, name: str, loaders: _Loaders) -> None:
-        foreign = self.context.host.modules.get(name)
-        if foreign is not None:
-            loaders.install_foreign(name.encode(), *self._pairs(foreign, self._plain))
-            return
-        if name not in NAMES:
-            raise NotFound(f"{self.context.function}: there is no module {name!r}")
-        chunks = self.context.host.chunks
-        python = chunks.python(name)
-        functions = {} if python is None else python.functions(self.context)
-        loaders.install(name.encode(), chunks.get(f"modules/{name}.lua"), *self._pairs(functions, None, name))
+    def _fetch(self, path: str) -> bytes | None:
+        """Return a file of ours that Lua needs now, None when it does not fit; the handler does not pay for it."""
+        try:
+            code = self.context.host.chunks.get(path)
+            limit = self._lua.get_max_memory(total=True)
+            if limit and code not in self._files:
+                self._files.append(code)
+                self._lua.set_max_memory(limit + _GROWTH * len(code), total=True)
+                self._base += _GROWTH * len(code)
+            return code if self._has_room((code,)) else None
+        except BaseException as error:
+            self._interrupt = error
+            self._deadline.killed = True
+            return None
 
-    def _pairs(
-        self,
-        functions: Mapping[str, Callable[..., Any]],
-        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None,
-        module: str = "",
-    ) -> Iterable[Any]:
-        for name, function in functions.items():
+    def _bind(self, module: str, name: str) -> Callable[..., Any] | None:
+        """Return a function of a module, guarded, for the bootstrap alone; None when it does not fit."""
+        try:
+            if not self._has_room(()):
+                return None
+            module, name = (part.encode("latin-1").decode() for part in (module, name))
             never_waits = module in QUICK or f"{module}.{name}" in QUICK
-            yield name.encode()
-            yield self._guard(function if wrap is None else wrap(function), never_waits=never_waits)
+            return self._guard(self._find(module, name), never_waits=never_waits)
+        except BaseException as error:
+            self._interrupt = error
+            self._deadline.killed = True
+            return None
+
+    def _find(self, module: str, name: str) -> Callable[..., Any]:
+        foreign = self.context.host.modules.get(module)
+        if foreign is not None:
+            return self._plain(foreign[name])
+        functions = self._modules.get(module)
+        if functions is None:
+            python = self.context.host.chunks.python(module)
+            functions = self._modules[module] = {} if python is None else python.functions(self.context)
+        return functions[name]
 
     def _plain(self, function: Callable[..., Any]) -> Callable[[bytes], bytes]:
         """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""

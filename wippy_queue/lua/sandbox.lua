@@ -2,23 +2,17 @@
 -- could keep C busy for ever. bootstrap.lua runs it once in each runtime, while all of Lua is still in sight.
 local core, lib = ...
 local G, DEAD, is_dead, overflows, caught = core.G, core.DEAD, core.is_dead, core.overflows, core.caught
-local rethrown, bare, sealed = core.rethrown, core.bare, core.sealed
-local seal = lib.seal
+local bare, sealed, seal = core.bare, core.sealed, lib.seal
 
 local type, error, xpcall, select, next, pairs = G.type, G.error, G.xpcall, G.select, G.next, G.pairs
 local rawget, rawset, tostring, tonumber = G.rawget, G.rawset, G.tostring, G.tonumber
 local getmetatable, setmetatable = G.getmetatable, G.setmetatable
-local string, table, math, utf8, os, coroutine, debug = G.string, G.table, G.math, G.utf8, G.os, G.coroutine, G.debug
-local metatable_of, force_metatable, getinfo = debug.getmetatable, debug.setmetatable, debug.getinfo
+local string, math, utf8, os = G.string, G.math, G.utf8, G.os
+local metatable_of, force_metatable, getinfo = G.debug.getmetatable, G.debug.setmetatable, core.getinfo
 local collect = G.collectgarbage
-local co_create, co_resume, co_close, gsub = coroutine.create, coroutine.resume, coroutine.close, string.gsub
-local format, math_type = string.format, math.type
+local gsub, format, math_type = string.gsub, string.format, math.type
 
 local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
-local MAX_MOVE <const> = 4000000 -- elements that one call may move
-local MAX_SORT <const> = 50000 -- elements that C may sort on its own
-local MAX_COMPARED <const> = 1000000000 -- bytes that C may compare in one sort
-local MANY <const> = 10000 -- elements: more than these take milliseconds
 local MAX_HELD <const> = 10000 -- metatables
 
 local function copy(t)
@@ -79,7 +73,7 @@ end
 local older
 
 local function of_51(library)
-  older = older or core.load('lua51.lua')(bare, sealed, lib)
+  older = older or core.load('lua51.lua', bare, sealed, lib)
   return older[library]
 end
 
@@ -95,119 +89,23 @@ local string_metatable = metatable_of('')
 string_metatable.__index, string_metatable.__metatable = safe_string, false
 metatable_of(G.python.none).__metatable = false
 
--- Tables --------------------------------------------------------------------------------------------------------------
-
-local safe_table = copy(table)
-
--- Raise when a call would move too many elements; look at the clock when it moves many.
-local function weigh(name, first, last, level)
-  first, last = tonumber(first), tonumber(last)
-  local count = first and last and last - (first + 0.0) or 0
-  if count >= MAX_MOVE then error('table.' .. name .. ': more than ' .. MAX_MOVE .. ' elements', level) end
-  if count > MANY then core.look() end
-end
-
--- Guards: raise for what would keep C busy, else give the arguments to call Lua's own function with. The length of a
--- table with gaps can be any number, 2^62 for one.
-local guards = {}
-
-function guards.insert(t, position, ...)
-  if select('#', ...) > 0 then weigh('insert', position, #t, 4) end
-  return t, position, ...
-end
-
-function guards.remove(t, ...)
-  local position = ...
-  if position ~= nil then weigh('remove', position, #t, 4) end
-  return t, ...
-end
-
-function guards.concat(t, separator, first, last)
-  weigh('concat', first or 1, last or #t, 4)
-  return t, separator, first, last
-end
-
-local function is_less(a, b) return a < b end
-
--- With a function of Lua to compare, the clock is looked at while C sorts.
-function guards.sort(t, compare)
-  local size = #t
-  if size > MANY then core.look() end
-  if compare ~= nil then
-    if type(compare) == 'function' and getinfo(compare, 'S').what == 'C' then
-      local native = compare
-      compare = function(a, b) return native(a, b) end
-    end
-  elseif size > MAX_SORT then
-    compare = is_less
-  else
-    local longest = 0
-    for i = 1, size do
-      local v = rawget(t, i)
-      if type(v) == 'string' and #v > longest then longest = #v end
-    end
-    if longest * size * 16 > MAX_COMPARED then compare = is_less end
-  end
-  return t, compare
-end
-
-for _, name in next, { 'concat', 'insert', 'remove', 'sort', 'unpack' } do
-  local f, guard = table[name], guards[name]
-  safe_table[name] = function(t, ...)
-    local mt = metatable_of(t)
-    if mt and rawget(mt, '__len') ~= nil and not sealed[mt] then
-      local json = rawget(lib, 'json')
-      if not (json and json.is_array_mt(mt)) then
-        -- A false length would keep a loop in C busy for ever.
-        error('table.' .. name .. ': not on a table that has a __len of its own', 2)
-      end
-      if name == 'insert' then return json.array_insert(t, ...) end
-      if name == 'remove' then return json.array_remove(t, ...) end
-    end
-    if guard and type(t) == 'table' then return f(guard(t, ...)) end
-    return f(t, ...)
-  end
-end
-
-function safe_table.move(a, first, last, ...)
-  weigh('move', first, last, 3)
-  return table.move(a, first, last, ...)
-end
-
--- Coroutines ----------------------------------------------------------------------------------------------------------
-
-local safe_coroutine, watched = copy(coroutine), core.watched
-
-function safe_coroutine.create(f) return watched(co_create(f)) end
-
-function safe_coroutine.wrap(f)
-  local co = watched(co_create(f))
-  return function(...) return rethrown(co_resume(co, ...)) end
-end
-
-function safe_coroutine.resume(co, ...) return caught(co_resume(co, ...)) end
-
-function safe_coroutine.close(co)
-  core.end_if_over() -- a coroutine that its hook has ended would run its __close without one
-  if core.has_crashed() and type(co) == 'thread' and coroutine.status(co) == 'dead' then
-    return false, 'a coroutine has run out of stack or memory: what is dead is not closed any more'
-  end
-  return caught(co_close(co))
-end
-
 -- The globals ---------------------------------------------------------------------------------------------------------
 
 local globals = { _VERSION = G._VERSION }
 for _, name in next, { 'assert', 'error', 'ipairs', 'rawequal', 'rawlen', 'select', 'tonumber', 'tostring' } do
   globals[name] = G[name]
 end
-globals.type, globals.unpack = lib.type_of, safe_table.unpack
-globals.string, globals.table = seal(safe_string, 'string'), seal(safe_table, 'table')
+globals.type = lib.type_of
+
+function globals.unpack(...) return globals.table.unpack(...) end
+
+globals.string = seal(safe_string, 'string')
+globals.table = seal(function()
+  return setmetatable(core.load('tables.lua', lib, core), { __index = function(_, key) return of_51('table')[key] end })
+end, 'table')
+globals.coroutine = seal(function() return core.load('coroutines.lua', core) end, 'coroutine')
 globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
-for name, library in next, { math = math, table = safe_table } do
-  setmetatable(library, { __index = function(_, key) return of_51(name)[key] end })
-end
-globals.coroutine = seal(safe_coroutine, 'coroutine')
+setmetatable(math, { __index = function(_, key) return of_51('math')[key] end })
 globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
 
 -- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.

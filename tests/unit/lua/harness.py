@@ -26,8 +26,10 @@ class Lua:
         self._lua = lua54.LuaRuntime(encoding="latin-1", register_eval=False)
         std = self._lua.execute(_STD)
         self.globals: Any = self._lua.globals()
-        self.globals.json = self._load("json.lua", std)
-        self.globals.msgpack = self._load("msgpack.lua", std, self.globals.json)
+        json = self.globals.json = self._load("json.lua", std, self._lua.table())
+        self._load("json_encoder.lua", std, json)
+        msgpack = self.globals.msgpack = self._load("msgpack.lua", std, json)
+        self._load("msgpack_encoder.lua", std, json, msgpack)
 
     def function(self, code: str) -> Callable[..., Any]:
         """Compile code once; its arguments are ``...``, strings go in as bytes and come out as latin-1."""

@@ -7,7 +7,7 @@
 -- A check takes (value, kind, size, depth) and gives nil, or why the value fails and the path from it to the fault. What
 -- no pattern can judge, a text that is too long for one, fails the whole value: `refused` is set, and the words that
 -- turn or choose among verdicts hand that one on.
-local std, lib = ...
+local std, lib, host, json = ...
 local string, math = std.string, std.math
 local format, gsub, gmatch, match, sub = string.format, string.gsub, string.gmatch, string.match, string.sub
 local concat, floor, huge, math_type = std.table.concat, math.floor, math.huge, math.type
@@ -19,7 +19,6 @@ local MAX_DEPTH = 512 -- checks inside one another: 128 levels of the value, wit
 local MAX_CACHED = 64
 local NULL = setmetatable({}, { __metatable = false }) -- JSON's null in schemas, and in the texts of validate_string
 
-local matches -- (pattern, text) -> whether it is found, or nil and an error
 local refused -- whether something in the value in hand cannot be judged
 local exact -- whether an empty table without a marker is surely an array: so it is in a text, not in a handler's table
 
@@ -184,7 +183,7 @@ keywords.minLength = bound(is_string, characters, at_least, 'expected at least %
 keywords.maxLength = bound(is_string, characters, at_most, 'expected at most %s characters', true)
 -- Whether a text holds what a pattern describes; or nil, and why that cannot be told.
 local function found(pattern, text)
-  local is_found, err = matches(pattern, text)
+  local is_found, err = host.matches(pattern, text)
   if not err then return is_found end
   refused = true
   return nil, 'no pattern can judge it: ' .. err:message()
@@ -192,7 +191,7 @@ end
 
 local function is_pattern(text, at)
   if kind_of(text) ~= 'string' then return bad(at, 'expected a pattern, as text') end
-  local _, err = matches(text, '')
+  local _, err = host.matches(text, '')
   if err then return bad(at, err:message()) end
   return true
 end
@@ -500,8 +499,7 @@ end
 
 local validators, cached = {}, 0 -- JSON text -> function(value, exact) -> nil, or why not
 
-local function validator(schema, host_matches)
-  matches = host_matches
+local function validator(schema)
   local kind, text, why = type_of(schema), schema, nil
   if kind == 'table' or kind == 'boolean' then
     text, why = codec.encode(schema)
@@ -525,4 +523,21 @@ local function validator(schema, host_matches)
   return validate
 end
 
-return { validator = validator, null = NULL }
+local function verdict(why)
+  if why then return false, lib.errors.new(why, 'Invalid', false) end
+  return true
+end
+
+function json.validate(schema, value)
+  local check, why = validator(schema)
+  return verdict(not check and 'json.validate: schema: ' .. why or check(value))
+end
+
+function json.validate_string(schema, text)
+  if type_of(text) ~= 'string' then return verdict('json.validate_string: expected text, found ' .. type_of(text)) end
+  local check, why = validator(schema)
+  if not check then return verdict('json.validate_string: schema: ' .. why) end
+  local value
+  value, why = codec.decode(text, NULL)
+  return verdict(why and 'json.validate_string: ' .. why or check(value, true))
+end

@@ -10,7 +10,24 @@ local MAX_NAME <const> = 200 -- bytes
 local MAX_TEXT <const> = 65536 -- bytes of a message, and of its fields: whoever reads the log pays for them
 local NAME, FIELDS, OWN = {}, {}, {} -- private keys
 local methods = {}
-local Logger = lib.new_type('logger', nil, { __index = function(logger, key) return logger[OWN][key] end })
+local Logger
+
+-- Its methods work with a dot too, as the module's do: they are its own then, kept where a handler cannot replace them.
+local function own_method(logger, key)
+  local method = methods[key]
+  if not method then return nil end
+  local f = logger[OWN][key]
+  if not f then
+    function f(first, ...)
+      if lib.is(first, Logger) then return method(first, ...) end
+      return method(logger, first, ...)
+    end
+    logger[OWN][key] = f
+  end
+  return f
+end
+
+Logger = lib.new_type('logger', nil, { __index = own_method })
 
 local enabled, enabled_call = {}, nil -- name -> the lowest level that is logged, as far as this call knows
 
@@ -65,17 +82,8 @@ local function log(logger, level, message, fields)
   enabled[name] = host.log(level, name, readable(text), more)
 end
 
--- Its methods work with a dot too, as the module's do: they are its own then, kept where a handler cannot replace them.
 local function new(name, fields)
-  local own, logger = {}, nil
-  for key, method in next, methods do
-    own[key] = function(first, ...)
-      if lib.is(first, Logger) then return method(first, ...) end
-      return method(logger, first, ...)
-    end
-  end
-  logger = setmetatable({ [NAME] = name, [FIELDS] = fields, [OWN] = own }, Logger)
-  return logger
+  return setmetatable({ [NAME] = name, [FIELDS] = fields, [OWN] = {} }, Logger)
 end
 
 for name, level in next, LEVELS do

@@ -2,7 +2,9 @@ local host, lib = ...
 local std = lib.std
 local type, next, tostring, setmetatable = std.type, std.next, std.tostring, std.setmetatable
 local utf8_len, concat, huge = std.utf8.len, std.table.concat, std.math.huge
-local new_error, type_of = lib.errors.new, lib.type_of
+local type_of = lib.type_of
+
+local function new_error(...) return lib.errors.new(...) end
 
 local EMPTY <const> = { ['null'] = true, ['{}'] = true, ['[]'] = true, ['\x80'] = true, ['\x90'] = true, ['\xc0'] = true }
 

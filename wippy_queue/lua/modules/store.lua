@@ -1,10 +1,9 @@
 -- The `store` module: key-value stores that all workers share. Values are encoded and decoded here, so what goes in and
--- what comes out are copies, and Python sees bytes.
+-- what comes out are copies, and Python sees bytes. What is used less often is in store_more.lua.
 local host, lib = ...
 local std = lib.std
-local type, tostring, next, setmetatable = std.type, std.tostring, std.next, std.setmetatable
-local find, format, math_type, huge = std.string.find, std.string.format, std.math.type, std.math.huge
-local encode, decode = lib.msgpack.encode, lib.msgpack.decode
+local type, tostring, setmetatable = std.type, std.tostring, std.setmetatable
+local format, math_type, huge = std.string.format, std.math.type, std.math.huge
 
 local ID, RELEASED = {}, {} -- what a store holds, under keys that handlers cannot name
 local Store, store_type = {}, nil
@@ -38,7 +37,7 @@ local function encoded(id, name, value)
   if value == nil then
     return invalid("store %s: %s: expected a value, found nil; delete(key) removes a key", id, name)
   end
-  local data, message = encode(value)
+  local data, message = lib.msgpack.encode(value)
   if data == nil then
     return invalid("store %s: %s: %s", id, name, message)
   end
@@ -50,39 +49,15 @@ local function decoded(data, err)
   if data == nil then
     return nil, err
   end
-  local value, message = decode(data)
+  local value, message = lib.msgpack.decode(data)
   if message then
     return nil, lib.errors.new("store: " .. message, lib.errors.kinds.INTERNAL)
   end
   return value
 end
 
-local PUT <const> = { ttl = "number", only_if_absent = "boolean", if_version = "string or number" }
-local LIST <const> = { prefix = "string", after = "string", limit = "number" }
-
--- Options as they were given, none for nil; or nil, err where one of them is not of the type that `types` names.
-local function checked(id, name, options, types, expected)
-  if options == nil then
-    return {}
-  elseif type(options) ~= "table" then
-    return invalid("store %s: %s: expected a table of options, found a %s", id, name, lib.type_of(options))
-  end
-  for key, value in next, options do
-    if not types[key] then
-      return invalid("store %s: %s: unknown option %s; expected %s", id, name, tostring(key), expected)
-    elseif not find(types[key], type(value), 1, true) then
-      return invalid("store %s: %s: %s: expected a %s, found a %s", id, name, key, types[key], lib.type_of(value))
-    end
-  end
-  return options
-end
-
 method("get", true, function(id, key)
   return decoded(host.get(id, key))
-end)
-
-method("entry", true, function(id, key)
-  return decoded(host.entry(id, key))
 end)
 
 method("has", true, function(id, key)
@@ -105,44 +80,6 @@ method("set", true, function(id, key, value, ttl)
   return host.set(id, key, data, ttl)
 end)
 
-method("put", true, function(id, key, value, options)
-  local data, err = encoded(id, "put", value)
-  if err then
-    return nil, err
-  end
-  options, err = checked(id, "put", options, PUT, "ttl, only_if_absent, if_version")
-  if err then
-    return nil, err
-  end
-  local ttl
-  ttl, err = seconds(id, "put", options.ttl or 0)
-  if err then
-    return nil, err
-  end
-  local version = options.if_version and tostring(options.if_version) -- opaque text for handlers
-  if version and (#version > 18 or not find(version, "^%d+$")) then
-    return invalid("store %s: put: if_version: expected the version of an entry, found %s", id, version)
-  end
-  return decoded(host.put(id, key, data, ttl, options.only_if_absent or false, version))
-end)
-
-method("list", false, function(id, options)
-  local err
-  options, err = checked(id, "list", options, LIST, "prefix, after, limit")
-  if err then
-    return nil, err
-  end
-  local limit = options.limit or 100
-  if math_type(limit) ~= "integer" or limit < 1 or limit > 1000 then
-    return invalid("store %s: list: limit: expected an integer from 1 to 1000, found %s", id, tostring(limit))
-  end
-  return decoded(host.list(id, options.prefix or "", limit, options.after))
-end)
-
-method("info", false, function(id)
-  return decoded(host.info(id))
-end)
-
 function Store:release()
   if not lib.is(self, store_type) then
     return invalid("store: call release with a colon: my_store:release()")
@@ -151,16 +88,18 @@ function Store:release()
   return true
 end
 
-store_type = lib.new_type("Store", Store)
+local shared = { method = method, invalid = invalid, seconds = seconds, encoded = encoded, decoded = decoded }
 
-local store = {
-  backend = lib.seal({
+store_type = lib.new_type("Store", lib.later(Store, function() lib.include("store_more", host, shared) end))
+
+local store = lib.later({}, function(t)
+  t.backend = lib.seal({
     MEMORY = "memory", SQL = "sql", KV_RAFT = "kv.raft", KV_CRDT = "kv.crdt", UNKNOWN = "unknown",
-  }, "store.backend"),
-  consistency = lib.seal({
+  }, "store.backend")
+  t.consistency = lib.seal({
     LINEARIZABLE = "linearizable", EVENTUAL = "eventual", LOCAL = "local", UNKNOWN = "unknown",
-  }, "store.consistency"),
-}
+  }, "store.consistency")
+end)
 
 function store.get(id)
   if type(id) ~= "string" or id == "" then

@@ -1,50 +1,53 @@
--- A part of `time`: Locations, and Times on integer seconds and nanoseconds, with the semantics of Go's.
-local std, lib = ...
-local type, tonumber, error, rawset, setmetatable = std.type, std.tonumber, std.error, std.rawset, std.setmetatable
+-- A part of `time`: the calendar, and what takes it: most methods of Times, with the semantics of Go's, and Times out of
+-- dates and texts.
+local std, lib, host, values, instants = ...
+local type, tonumber, error, rawset, next = std.type, std.tonumber, std.error, std.rawset, std.next
 local match, tointeger = std.string.match, std.math.tointeger
-local MIN <const>, MAX <const> = std.math.mininteger, std.math.maxinteger
-local duration, layout = lib.include("time_duration"), lib.include("time_parse")
-local invalid, shown, whole, nanoseconds_of = duration.invalid, duration.shown, duration.whole, duration.nanoseconds_of
-local new_type, days_from_civil, civil_from_days = duration.new_type, layout.days_from_civil, layout.civil_from_days
+local invalid, shown, whole, nanoseconds_of = values.invalid, values.shown, values.whole, values.nanoseconds_of
+local is_time, is_location, new_location, new_time = values.is_time, values.is_location, values.new_location, values.new_time
+local UTC, LOCAL, moved, in_nanoseconds = values.UTC, values.LOCAL, values.moved, values.in_nanoseconds
+local NAME, OFFSET, ZONED, ABBREVIATION = values.NAME, values.OFFSET, values.ZONED, values.ABBREVIATION
+local SEC, NSEC, LOC = values.SEC, values.NSEC, values.LOC
 
 local SECOND <const>, DAY <const> = 1000000000, 86400
+local FIRST, LAST = values.FIRST, values.LAST
+local YEAR_ONE <const> = -62135596800 -- Go's zero time, and what round and truncate count from
 
--- Layouts write years with four digits. Two days of slack at either end: a zone may shift the wall clock over it.
-local FIRST <const> = (days_from_civil(0, 1, 1) - 2) * DAY
-local LAST <const> = (days_from_civil(10000, 1, 1) + 2) * DAY - 1
-local YEAR_ONE <const> = days_from_civil(1, 1, 1) * DAY -- Go's zero time, and what round and truncate count from
+local Time = {} -- methods
+local layouts = lib.later({}, function(t) lib.include("time_layout", t) end)
+local parser = lib.later({}, function(t) lib.include("time_parse", instants, layouts, t) end)
 
--- What values hold, under keys that handlers cannot name.
-local NAME, OFFSET, ZONED = {}, {}, {} -- a Location; ZONED: the offset must be asked for
--- A Time; MONO: nanoseconds of a clock that never jumps, or false; OFFSET and ABBREVIATION are looked up when needed.
-local SEC, NSEC, LOC, MONO, ABBREVIATION = {}, {}, {}, {}, {}
-local Location, Time, location_type, time_type = {}, {}, nil, nil
+-- The calendar (Howard Hinnant's algorithms) --------------------------------------------------------------------------
 
-local zones = {} -- offset and offset_named of time.py
+-- Days since 1970-01-01; the month must be 1..12, the day may be any integer.
+local function days_from_civil(year, month, day)
+  if month <= 2 then
+    year = year - 1
+  end
+  local year_of_era = year % 400
+  local day_of_year = (153 * (month > 2 and month - 3 or month + 9) + 2) // 5 + day - 1
+  return year // 400 * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
+end
 
-local function is_location(value) return lib.is(value, location_type) end
-local function is_time(value) return lib.is(value, time_type) end
+local function civil_from_days(days)
+  days = days + 719468
+  local day_of_era = days % 146097
+  local year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
+  local day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+  local shifted = (5 * day_of_year + 2) // 153 -- March is 0
+  local month = shifted < 10 and shifted + 3 or shifted - 9
+  local year = year_of_era + days // 146097 * 400
+  return month <= 2 and year + 1 or year, month, day_of_year - (153 * shifted + 2) // 5 + 1
+end
 
 -- Locations -----------------------------------------------------------------------------------------------------------
-
-function Location:string()
-  return self[NAME]
-end
-
-location_type = new_type("Location", is_location, Location, Location.string)
-
-local function new_location(name, offset)
-  return setmetatable({ [NAME] = name, [OFFSET] = offset or 0, [ZONED] = offset == nil }, location_type)
-end
-
-local UTC, LOCAL = new_location("UTC", 0), new_location("Local")
 
 -- The offset in seconds and the abbreviation that hold in a location at an instant.
 local function lookup(location, seconds)
   if not location[ZONED] then
     return location[OFFSET], location[NAME]
   end
-  local offset, abbreviation = zones.offset(location[NAME], seconds)
+  local offset, abbreviation = host.offset(location[NAME], seconds)
   if not offset then
     error(abbreviation, 0)
   end
@@ -54,19 +57,12 @@ end
 -- The offset that an abbreviation stands for in a location around a wall clock, or nil.
 local function offset_named(location, abbreviation, wall)
   if location[ZONED] then
-    return (zones.offset_named(location[NAME], abbreviation, wall))
+    return (host.offset_named(location[NAME], abbreviation, wall))
   end
   return location[NAME] == abbreviation and location[OFFSET] or nil
 end
 
 -- Times ---------------------------------------------------------------------------------------------------------------
-
-local function new_time(seconds, nanosecond, location, mono)
-  if seconds < FIRST or seconds > LAST then
-    return invalid("the time is out of range: the years 0 to 9999 are supported")
-  end
-  return setmetatable({ [SEC] = seconds, [NSEC] = nanosecond, [LOC] = location, [MONO] = mono or false }, time_type)
-end
 
 -- Everything but the location may be out of its usual range, and is normalised.
 local function from_wall(year, month, day, hour, minute, second, nanosecond, location)
@@ -95,64 +91,6 @@ end
 local function wall_of(self)
   local wall = self[SEC] + zone_of(self)
   return wall // DAY, wall % DAY
-end
-
--- seconds * 1e9 + nanosecond, or nil where that is no 64-bit integer.
-local function in_nanoseconds(seconds, nanosecond)
-  if seconds < -9223372037 or seconds > 9223372037 then
-    return nil
-  end
-  local total = seconds * SECOND + nanosecond
-  if seconds ~= 0 and (total < 0) ~= (seconds < 0) then
-    return nil
-  end
-  return total
-end
-
-local function before(a, b)
-  if a[MONO] and b[MONO] then
-    return a[MONO] < b[MONO]
-  end
-  return a[SEC] < b[SEC] or a[SEC] == b[SEC] and a[NSEC] < b[NSEC]
-end
-
-local function compared(name, test)
-  return function(self, other)
-    if not is_time(other) then
-      return invalid("%s: expected a Time, found %s", name, shown(other))
-    end
-    return test(self, other)
-  end
-end
-
-Time.before = compared("before", before)
-Time.after = compared("after", function(a, b) return before(b, a) end)
-Time.equal = compared("equal", function(a, b) return not before(a, b) and not before(b, a) end)
-Time.sub = compared("sub", function(a, b)
-  local monotonic = a[MONO] and b[MONO]
-  local seconds, difference = a[SEC] - b[SEC], monotonic and a[MONO] - b[MONO]
-  if not monotonic or (difference < 0) ~= (a[MONO] < b[MONO]) then
-    difference = in_nanoseconds(seconds, a[NSEC] - b[NSEC])
-  end
-  -- Beyond 292 years it is the longest Duration there is, as in Go.
-  return duration.new(difference or seconds < 0 and MIN or MAX)
-end)
-
-local function moved(self, nanoseconds, mono)
-  local total = self[NSEC] + nanoseconds % SECOND
-  return new_time(self[SEC] + nanoseconds // SECOND + total // SECOND, total % SECOND, self[LOC], mono)
-end
-
-function Time:add(amount)
-  local nanoseconds, err = nanoseconds_of(amount)
-  if err then
-    return nil, err
-  end
-  local mono = self[MONO] and self[MONO] + nanoseconds
-  if mono and (mono < self[MONO]) ~= (nanoseconds < 0) then
-    mono = false -- it has wrapped around
-  end
-  return moved(self, nanoseconds, mono)
 end
 
 local function date_of(self)
@@ -212,8 +150,6 @@ end
 function Time:utc() return new_time(self[SEC], self[NSEC], UTC) end
 function Time:in_local() return new_time(self[SEC], self[NSEC], LOCAL) end
 function Time:location() return self[LOC] end
-function Time:unix() return self[SEC] end
-
 function Time:unix_nano()
   local nanoseconds = in_nanoseconds(self[SEC], self[NSEC])
   if not nanoseconds then
@@ -247,7 +183,7 @@ local function time_text(self, pattern)
   wall.year, wall.month, wall.day = date_of(self)
   wall.hour, wall.minute, wall.second = clock_of(self)
   wall.offset, wall.abbreviation = zone_of(self)
-  return layout.write(pattern, wall)
+  return layouts.write(pattern, wall)
 end
 
 function Time:format(pattern)
@@ -261,14 +197,10 @@ function Time:format_rfc3339()
   return time_text(self, "2006-01-02T15:04:05Z07:00")
 end
 
-time_type = new_type("Time", is_time, Time, function(self)
-  return time_text(self, "2006-01-02 15:04:05.999999999 -0700 MST")
-end, before)
-
 -- The rules of Go: what the value says of its zone wins; an offset or an abbreviation that holds in `location` (the
 -- local one where none is given) at that time means that one; a value that says nothing is in `location`, or in UTC.
-local function parse(pattern, value, location)
-  local wall, message = layout.parse(pattern, value)
+function instants.parse(pattern, value, location)
+  local wall, message = parser.parse(pattern, value)
   if not wall then
     return invalid("%s", message)
   end
@@ -293,8 +225,12 @@ local function parse(pattern, value, location)
   return parsed
 end
 
-return {
-  duration = duration, layout = layout, zones = zones, UTC = UTC, LOCAL = LOCAL,
-  new_location = new_location, is_location = is_location,
-  new = new_time, from_wall = from_wall, parse = parse,
-}
+values.guard("Time", is_time, Time)
+
+function instants.text(self) return time_text(self, "2006-01-02 15:04:05.999999999 -0700 MST") end
+
+function instants.add_to(methods)
+  for name, method in next, Time do methods[name] = method end
+end
+
+instants.from_wall, instants.days_from_civil, instants.civil_from_days = from_wall, days_from_civil, civil_from_days

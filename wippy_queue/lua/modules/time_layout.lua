@@ -1,5 +1,5 @@
--- A part of `time`: the proleptic Gregorian calendar, and Go's layouts ("2006-01-02 15:04") as far as writing goes.
-local std = ...
+-- A part of `time`: Go's layouts ("2006-01-02 15:04") as far as writing goes.
+local std, _, layouts = ...
 local ipairs = std.ipairs
 local byte, find, format, gsub = std.string.byte, std.string.find, std.string.format, std.string.gsub
 local match, rep, sub, concat = std.string.match, std.string.rep, std.string.sub, std.table.concat
@@ -9,29 +9,6 @@ local MONTHS <const> = {
   "July", "August", "September", "October", "November", "December",
 }
 local WEEKDAYS <const> = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" }
-
--- The calendar (Howard Hinnant's algorithms) --------------------------------------------------------------------------
-
--- Days since 1970-01-01; the month must be 1..12, the day may be any integer.
-local function days_from_civil(year, month, day)
-  if month <= 2 then
-    year = year - 1
-  end
-  local year_of_era = year % 400
-  local day_of_year = (153 * (month > 2 and month - 3 or month + 9) + 2) // 5 + day - 1
-  return year // 400 * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
-end
-
-local function civil_from_days(days)
-  days = days + 719468
-  local day_of_era = days % 146097
-  local year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
-  local day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-  local shifted = (5 * day_of_year + 2) // 153 -- March is 0
-  local month = shifted < 10 and shifted + 3 or shifted - 9
-  local year = year_of_era + days // 146097 * 400
-  return month <= 2 and year + 1 or year, month, day_of_year - (153 * shifted + 2) // 5 + 1
-end
 
 -- A layout is compiled to a list of elements: { kind =, text = } ------------------------------------------------------
 
@@ -179,7 +156,7 @@ local WRITE <const> = {
   end,
 }
 
-local function write(layout, wall)
+function layouts.write(layout, wall)
   local out = {}
   for index, element in ipairs(compile(layout)) do
     out[index] = WRITE[element.kind](wall, element)
@@ -187,7 +164,4 @@ local function write(layout, wall)
   return concat(out)
 end
 
-return {
-  MONTHS = MONTHS, WEEKDAYS = WEEKDAYS, days_from_civil = days_from_civil, civil_from_days = civil_from_days,
-  compile = compile, write = write,
-}
+layouts.MONTHS, layouts.WEEKDAYS, layouts.compile = MONTHS, WEEKDAYS, compile

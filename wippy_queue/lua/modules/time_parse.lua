@@ -1,10 +1,10 @@
 -- A part of `time`: reading a text by a Go layout, with the leniency and the error texts of Go.
-local std, lib = ...
+local std, _, calendar, layouts, parser = ...
 local ipairs, tonumber = std.ipairs, std.tonumber
 local byte, find, format, gsub = std.string.byte, std.string.find, std.string.format, std.string.gsub
 local lower, match, rep, sub = std.string.lower, std.string.match, std.string.rep, std.string.sub
-local layout = lib.include("time_layout")
-local compile, days_from_civil, civil_from_days = layout.compile, layout.days_from_civil, layout.civil_from_days
+local days_from_civil, civil_from_days = calendar.days_from_civil, calendar.civil_from_days
+local compile, MONTHS, WEEKDAYS = layouts.compile, layouts.MONTHS, layouts.WEEKDAYS
 
 local function days_in(year, month)
   return days_from_civil(month == 12 and year + 1 or year, month % 12 + 1, 1) - days_from_civil(year, month, 1)
@@ -161,12 +161,12 @@ local READ <const> = {
     out.year = tonumber(digits or 0)
     return digits and at + 4
   end,
-  month = name_reader("month", layout.MONTHS, 3),
-  long_month = name_reader("month", layout.MONTHS),
+  month = name_reader("month", MONTHS, 3),
+  long_month = name_reader("month", MONTHS),
   number_month = reader("month", "month", 1, 12),
   zero_month = reader("month", "month", 1, 12, true),
-  weekday = name_reader("weekday", layout.WEEKDAYS, 3),
-  long_weekday = name_reader("weekday", layout.WEEKDAYS),
+  weekday = name_reader("weekday", WEEKDAYS, 3),
+  long_weekday = name_reader("weekday", WEEKDAYS),
   day = reader("day", "day", 0, 99), -- checked against its month in the end
   under_day = reader("day", "day", 0, 99, false, true),
   zero_day = reader("day", "day", 0, 99, true),
@@ -233,7 +233,7 @@ end
 
 -- The wall clock that a value shows: year .. nanosecond, and `utc`, `offset`, `abbreviation` as far as it says them; or
 -- nil, message.
-local function parse(pattern, value)
+function parser.parse(pattern, value)
   local elements, at, out = compile(pattern), 1, {}
   local function failed(text)
     return nil, "parsing time " .. quoted(value) .. text
@@ -278,6 +278,3 @@ local function parse(pattern, value)
   out.minute, out.second, out.nanosecond = out.minute or 0, out.second or 0, out.nanosecond or 0
   return out
 end
-
-layout.parse = parse
-return layout
