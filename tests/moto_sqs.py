@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from botocore import loaders
+from botocore import session
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sqs.models import SQSBackend
 from werkzeug.serving import BaseWSGIServer, make_server
@@ -20,19 +20,23 @@ from wippy_queue.ids import EntryId
 
 _POLL = 0.02  # seconds between two looks whether the server is to stop
 
+SECOND = 0.2  # seconds that one second of a long poll takes here, so that who stops waits less for what is under way
+
+_create_loader = functools.cache(session.create_loader)
 _receiving = threading.Lock()
 _receive = SQSBackend.receive_message
 
 
 def _receive_one_at_a_time(self: SQSBackend, queue_name: str, count: int, wait: int, *rest: Any) -> Any:
     """Left alone, moto gives a message to two receives that come at the same time."""
-    end = time.monotonic() + wait
+    end = time.monotonic() + wait * SECOND
     while True:
         with _receiving:
             received = _receive(self, queue_name, count, 0, *rest)
-        if received or time.monotonic() >= end:
+        left = end - time.monotonic()
+        if received or left <= 0:
             return received
-        self.get_queue(queue_name).wait_for_messages(1)
+        self.get_queue(queue_name).wait_for_messages(left)  # type: ignore[arg-type]  # any number of seconds will do
 
 
 class MotoSqs:
@@ -40,7 +44,7 @@ class MotoSqs:
 
     def __init__(self) -> None:
         # Reading the descriptions of AWS's services is nearly all the time that a client takes to be made.
-        loaders.create_loader = functools.cache(loaders.create_loader)
+        session.create_loader = _create_loader
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         SQSBackend.receive_message = _receive_one_at_a_time  # type: ignore[method-assign, assignment]
         # It counts the whole queue for each message that is received: nearly all the time that a receive takes.

@@ -43,6 +43,7 @@ class TestRedis(DriverConformance):
         assert life is not None
         life._closing.set()
         life._close_connections()
+        life._dropper.finish(time.monotonic())
         for thread in (life._keeper, life._flusher, life._listener, life._dropper):
             thread.stop(time.monotonic() + self.patience)
 

@@ -6,8 +6,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -23,7 +24,8 @@ from wippy_queue.driver import GRACE
 
 SLOW = 1.0  # seconds that a slow machine may take for what takes none
 MESSAGES = 4  # of each queue: one runs, the others are buffered
-AWAY = 2.0  # seconds
+MANY = {"amqp": 100, "redis": 100, "sqs": 40}  # consumers; moto is slow, and 40 are more than the driver has threads
+AWAY = 1.0  # seconds
 # After that, what a consumer that has vanished held comes back.
 LEASE = {"amqp": {}, "redis": {"lease": "3s"}, "sqs": {"visibility_timeout": "3s"}}
 PATIENT = {"amqp": {}, "redis": {"lease": "60s"}, "sqs": {"visibility_timeout": "60s"}}
@@ -41,21 +43,34 @@ class Network:
         return {**driver_entry(self.name, self.url), **LEASE[self.name]}
 
 
-@pytest.fixture(params=LEASE)
-def network(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Network]:
-    def through(url: str) -> Iterator[Network]:
-        with Proxy.to(url, 5672) as proxy:
-            yield Network(request.param, proxy, proxy.url(url))
+Scenario = Callable[[Network], None]
 
+
+@pytest.fixture(scope="module", params=LEASE)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The name of a driver, and the url of its server."""
     if request.param == "amqp":
-        yield from through(request.getfixturevalue("amqp_url"))
+        yield request.param, request.getfixturevalue("amqp_url")
     elif request.param == "redis":
-        with redis_server(tmp_path) as server:
-            yield from through(server.url)
+        with redis_server(tmp_path_factory.mktemp("redis")) as redis:
+            yield request.param, redis.url
     else:
         moto = MotoSqs()
-        yield from through(moto.url)
+        yield request.param, moto.url
         moto.stop()
+
+
+@contextmanager
+def network_to(server: tuple[str, str]) -> Iterator[Network]:
+    name, url = server
+    with Proxy.to(url, 5672) as proxy:
+        yield Network(name, proxy, proxy.url(url))
+
+
+@pytest.fixture
+def network(server: tuple[str, str]) -> Iterator[Network]:
+    with network_to(server) as network:
+        yield network
 
 
 class Crowd:
@@ -127,10 +142,7 @@ def stop(engine: Engine, timeout: float) -> tuple[StopReport, float]:
     return report, time.monotonic() - since
 
 
-@pytest.mark.parametrize(("count", "timeout"), [(1, 0.5), (5, 1.0), (100, 0.5)])
-def test_a_stop_in_a_black_hole_keeps_its_deadline_and_loses_nothing(
-    network: Network, count: int, timeout: float
-) -> None:
+def in_a_black_hole(network: Network, count: int, timeout: float) -> None:
     """Handlers end in time, and what they did cannot be settled; the report says so."""
     crowd = Crowd(network.entry(), count)
     engine = crowd.engine()
@@ -146,7 +158,15 @@ def test_a_stop_in_a_black_hole_keeps_its_deadline_and_loses_nothing(
     crowd.all_come_again(published)
 
 
-def test_a_stop_keeps_its_deadline_while_connections_are_refused(network: Network) -> None:
+def in_a_black_hole_with_one_consumer(network: Network) -> None:
+    in_a_black_hole(network, 1, 0.5)
+
+
+def in_a_black_hole_with_five_consumers(network: Network) -> None:
+    in_a_black_hole(network, 5, 1.0)
+
+
+def while_connections_are_refused(network: Network) -> None:
     crowd = Crowd(network.entry(), 5)
     engine = crowd.engine()
     published = crowd.publish(engine)
@@ -158,7 +178,8 @@ def test_a_stop_keeps_its_deadline_while_connections_are_refused(network: Networ
     crowd.all_come_again(published)
 
 
-def test_handlers_that_run_at_the_deadline_are_cut_in_a_black_hole_too(network: Network) -> None:
+def in_a_black_hole_while_handlers_run(network: Network) -> None:
+    """They are cut at the deadline."""
     crowd = Crowd(network.entry(), 5)
     engine = crowd.engine()
     published = crowd.publish(engine)
@@ -172,7 +193,8 @@ def test_handlers_that_run_at_the_deadline_are_cut_in_a_black_hole_too(network: 
     crowd.all_come_again(published)
 
 
-def test_a_stop_without_anything_to_settle_does_not_wait_for_a_silent_broker(network: Network) -> None:
+def in_a_black_hole_without_anything_to_settle(network: Network) -> None:
+    """It does not wait for the silent broker."""
     crowd = Crowd({**network.entry(), **PATIENT[network.name]}, 5)
     engine = crowd.engine()
     network.proxy.swallow()
@@ -181,7 +203,39 @@ def test_a_stop_without_anything_to_settle_does_not_wait_for_a_silent_broker(net
     assert took < 4.0 + SLOW
 
 
-@pytest.mark.parametrize("network", ["redis", "sqs"], indirect=True)
+SCENARIOS: list[Scenario] = [
+    in_a_black_hole_with_one_consumer,
+    in_a_black_hole_with_five_consumers,
+    while_connections_are_refused,
+    in_a_black_hole_while_handlers_run,
+    in_a_black_hole_without_anything_to_settle,
+]
+
+
+@pytest.fixture(scope="module")
+def begun(server: tuple[str, str]) -> Iterator[Mapping[Scenario, Future[None]]]:
+    """All of them at the same time, each on a network of its own, for nearly all that they do is wait."""
+
+    def run(scenario: Scenario) -> None:
+        with network_to(server) as network:
+            scenario(network)
+
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {scenario: pool.submit(run, scenario) for scenario in SCENARIOS}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.__name__ for scenario in SCENARIOS])
+def test_a_stop_keeps_its_deadline_and_loses_nothing(
+    begun: Mapping[Scenario, Future[None]], scenario: Scenario
+) -> None:
+    begun[scenario].result()
+
+
+def test_a_stop_of_many_consumers_keeps_its_deadline_and_loses_nothing(network: Network) -> None:
+    in_a_black_hole(network, MANY[network.name], 0.5)
+
+
+@pytest.mark.parametrize("server", ["redis", "sqs"], indirect=True)
 def test_a_stop_uses_its_time_to_settle_when_the_broker_comes_back(network: Network) -> None:
     """A lease outlives a connection, so nothing repeats. RabbitMQ gives to others what a lost connection held."""
     crowd = Crowd({**network.entry(), **PATIENT[network.name]}, 5)

@@ -7,6 +7,8 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 
 from tests.security.attacks import ATTACKS, STUCK, Ending
 from tests.security.child import TIMEOUT
+
+MODES = ("async", "count")
 
 _CHILD = Path(__file__).parent / "child.py"
 _REACTION = 0.1  # seconds that a kill may take
@@ -50,6 +54,23 @@ def run_child(*arguments: str) -> Journal:
         env=os.environ | {"PYTHONPATH": str(root)},
     )
     return Journal([json.loads(line) for line in process.stdout.splitlines()], process.returncode, process.stderr)
+
+
+def run_in_each_mode(name: str) -> Mapping[str, Journal]:
+    """Both at the same time: a worker under attack needs one processor."""
+    with ThreadPoolExecutor(len(MODES)) as pool:
+        return dict(zip(MODES, pool.map(lambda mode: run_child(mode, name), MODES), strict=True))
+
+
+@pytest.fixture(scope="module", params=ATTACKS)
+def attacked(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Journal]]:
+    """A class of attacks, and its journal in each mode."""
+    return request.param, run_in_each_mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def stuck() -> Mapping[str, Journal]:
+    return run_in_each_mode("stuck")
 
 
 def ending(line: dict[str, Any]) -> Ending:
@@ -88,10 +109,10 @@ def faults(line: dict[str, Any], wanted: Ending) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["async", "count"])
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_are_contained(name: str, mode: str) -> None:
-    journal = run_child(mode, name)
+@pytest.mark.parametrize("mode", MODES)
+def test_attacks_are_contained(attacked: tuple[str, Mapping[str, Journal]], mode: str) -> None:
+    name, journals = attacked
+    journal = journals[mode]
     assert journal.code == 0, f"the process ended during {journal.culprit!r}:\n{journal.errors}"
     found = {
         line["end"]: problems for line in journal.of("end") if (problems := faults(line, ATTACKS[name][line["end"]][0]))
@@ -114,9 +135,11 @@ def test_attacks_are_contained(name: str, mode: str) -> None:
     assert journal.of("stopped")
 
 
-@pytest.mark.parametrize("mode", ["async", "count"])
-def test_what_cannot_be_ended_costs_a_worker_and_in_the_end_the_consumer(mode: str) -> None:
-    journal = run_child(mode, "stuck")
+@pytest.mark.parametrize("mode", MODES)
+def test_what_cannot_be_ended_costs_a_worker_and_in_the_end_the_consumer(
+    stuck: Mapping[str, Journal], mode: str
+) -> None:
+    journal = stuck[mode]
     assert journal.code == 0, f"the process ended during {journal.culprit!r}:\n{journal.errors}"
     assert [line["stuck"] for line in journal.of("end")] == [1, 2]
     assert all(line["normal"] for line in journal.of("end")), "the worker that took its place works"

@@ -144,7 +144,7 @@ def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None
     driver = bench.driver()
     queue = bench.queue(driver)
     subscription = driver.subscribe(queue, 100)
-    bench.proxy.latency = 0.2
+    bench.proxy.latency = 0.1
     properties = pika.BasicProperties(content_type="application/json", message_id="theirs")
     bench.broker(lambda channel: [channel.basic_publish("", queue.name, b"1", properties) for _ in range(100)])
     settle(subscription, *subscription.cancel(), action="release")

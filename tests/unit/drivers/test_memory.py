@@ -34,8 +34,8 @@ def waiting(count: int) -> int:
 
 
 def test_waiting_messages_take_linear_memory_and_less_than_600_bytes_each() -> None:
-    few, many = waiting(10_000), waiting(50_000)
-    assert many / 50_000 < 600
+    few, many = waiting(5_000), waiting(25_000)
+    assert many / 25_000 < 600
     assert many / few < 5.5
 
 

@@ -336,7 +336,10 @@ def test_a_requeue_and_a_release_are_always_admitted(driver: SqliteDriver) -> No
 # dropping
 
 
-def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(driver: SqliteDriver, file: Path) -> None:
+def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(
+    driver: SqliteDriver, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.drivers.sqlite.dropper._RETRY", 200)
     dropped: list[tuple[list[str], DropReason]] = []
     enough = threading.Event()
 
@@ -715,8 +718,11 @@ def test_a_full_disk_fails_publishers_confirms_nothing_and_is_survived(driver: S
         ),  # it fails half-way; 1 means: no more than now
     ],
 )
-def test_a_settle_that_the_disk_refuses_is_repeated(driver: SqliteDriver, trouble: str, cure: str) -> None:
-    queue = a_queue()
+def test_a_settle_that_the_disk_refuses_is_repeated(
+    opener: Opener, trouble: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.drivers.sqlite.keeper._ROUND", 0.1)
+    driver, queue = opener(), a_queue()
     driver.publish(queue, [a_message("1")], 1)
     subscription = driver.subscribe(queue, 9)
     [delivery] = subscription.receive(9, 1)

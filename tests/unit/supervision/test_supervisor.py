@@ -218,7 +218,8 @@ def test_one_that_stayed_up_starts_counting_afresh(setup: Setup) -> None:
         eventually(lambda: service.starts == number, "restarted")  # noqa: B023 - waited for inside the loop
 
 
-def test_a_service_that_does_not_do_its_work_is_failed(setup: Setup) -> None:
+def test_a_service_that_does_not_do_its_work_is_failed(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wippy_queue.supervision.supervisor._CHECK_INTERVAL", 0.02)
     service = setup.add("consumer")
     setup.start("consumer")
     service.sick = Unavailable("deaf")
@@ -246,7 +247,8 @@ def test_a_stop_during_a_start_cancels_it(setup: Setup) -> None:
     assert setup.state("driver") is State.STOPPED
 
 
-def test_a_service_that_hangs_in_stop_does_not_hang_the_rest(setup: Setup) -> None:
+def test_a_service_that_hangs_in_stop_does_not_hang_the_rest(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wippy_queue.supervision.supervisor._STOP_SLACK", 0.1)
     service = setup.add("consumer", "driver")
     setup.add("driver")
     setup.start("consumer")
