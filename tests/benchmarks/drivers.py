@@ -2,9 +2,10 @@
 
     python tests/benchmarks/drivers.py [--rounds 3] [--driver amqp --driver redis ...]
 
-All in one run, in rotation: a RabbitMQ and a Redis on their usual local ports, a moto server in a process of its own,
-sqlite in a temporary folder. Medians of the rounds; latencies of all rounds together. The engine's handler is Lua that
-does nothing; what the libraries do stands in `bare_clients.py`. Queues have names of their own, and are removed.
+More than ``wippy-queue bench --driver`` asks, of the same contestants: publishing by one and by many threads, 64
+workers, a loop of the library without any. All in one run, in rotation: a RabbitMQ and a Redis on their usual local
+ports, a moto server in a process of its own, sqlite in a temporary folder. Medians of the rounds; latencies of all
+rounds together. The handler is Lua that does nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +17,21 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
-import pika
-import redis
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.benchmarks.bare_clients import Bare, Boto3, Pika, RedisStreams, Sqlite
+from wippy_queue.bench.baseline import bare_handler
+from wippy_queue.bench.client_contestant import ClientContestant
+from wippy_queue.bench.contestant import Contestant, Task
 from wippy_queue.bench.machine import describe
 from wippy_queue.bench.measure import quantile
-from wippy_queue.engine import Engine
+from wippy_queue.bench.threads import ThreadEngine
+from wippy_queue.bench.workloads import WORKLOADS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PREFETCH: Final = 100
@@ -42,12 +40,6 @@ _LAST: Final = 2  # and of its last ones; other marks are the time of a publish,
 _TAIL: Final = 200  # a backlog is handled when so many of the last are; more than are ever in flight
 _THREADS: Final = 16
 _TEXT: Final = "x" * 180
-_HANDLER: Final = """
-local started = require("bench").started
-return function(body)
-  if body.mark then started(body.mark) end
-end
-"""
 _MOTO: Final = "import sys; from tests.moto_sqs import MotoSqs; print(MotoSqs().url, flush=True); sys.stdin.read()"
 _LOOP: Final = "consume, 4 / plain loop"  # our four workers beside a loop of the library without any threads
 
@@ -56,7 +48,6 @@ _LOOP: Final = "consume, 4 / plain loop"  # our four workers beside a loop of th
 class Load:
     """What a driver is given to do."""
 
-    bare: type[Bare]
     seconds: float = 1.0  # of each publish measurement
     batch: int  # messages of a publish_many
     backlog: int  # messages of a consume measurement
@@ -65,84 +56,37 @@ class Load:
 
 
 LOADS: Final = {
-    "amqp": Load(bare=Pika, batch=1000, backlog=20_000),
-    "redis": Load(bare=RedisStreams, batch=1000, backlog=30_000),
-    "sqs": Load(bare=Boto3, seconds=1.5, batch=100, backlog=400, rate=20.0, latencies=60),
-    "sqlite": Load(bare=Sqlite, batch=1000, backlog=20_000),
+    "amqp": Load(batch=1000, backlog=20_000),
+    "redis": Load(batch=1000, backlog=30_000),
+    "sqs": Load(seconds=1.5, batch=100, backlog=400, rate=20.0, latencies=60),
+    "sqlite": Load(batch=1000, backlog=20_000),
 }
+SIDES: Final[dict[str, Callable[[Task], Contestant]]] = {"ours": ThreadEngine, "bare": ClientContestant}
 
 
-class Contestant(Protocol):
-    """What is measured; made with an address, a concurrency, a prefetch and ``started``."""
-
-    def publish(self, body: dict[str, Any]) -> None: ...
-    def publish_many(self, bodies: Sequence[dict[str, Any]]) -> None: ...
-    def start(self) -> None: ...
-    def drain(self) -> None: ...
-    def close(self) -> None: ...
-
-
-Make = Callable[[str, int, int, Callable[[int], None]], Contestant]
-
-
-class Ours:
-    """The engine, with one queue and one consumer."""
-
-    def __init__(
-        self, driver: str, address: str, concurrency: int, prefetch: int, started: Callable[[int], None]
-    ) -> None:
-        self._driver, self._address = driver, address
-        self._name = f"ours-{uuid.uuid4().hex}"
-        fields: dict[str, dict[str, Any]] = {
-            "amqp": {"url": address},
-            "redis": {"url": address, "key_prefix": f"{self._name}:"},
-            "sqs": {"endpoint": address},
-            "sqlite": {"file": f"{address}/{self._name}.db"},
-        }
-        self._engine = Engine.from_entries(
-            [
-                {"name": "driver", "kind": f"queue.driver.{driver}", **fields[driver]},
-                {"name": "tasks", "kind": "queue.queue", "driver": "bench:driver", "queue_name": self._name},
-                {"name": "handler", "kind": "function.lua", "source": _HANDLER, "modules": ["bench"]},
-                {
-                    "name": "consumer",
-                    "kind": "queue.consumer",
-                    "queue": "bench:tasks",
-                    "func": "bench:handler",
-                    "concurrency": concurrency,
-                    "prefetch": prefetch,
-                    "lifecycle": {"auto_start": True, "start_timeout": 60, "stop_timeout": 60},
-                },
-            ],
-            namespace="bench",
-        )
-        self._engine.module("bench", {"started": started})
-        self._engine.start(consumers=False)
-
-    def publish(self, body: dict[str, Any]) -> None:
-        self._engine.publish("bench:tasks", body)
-
-    def publish_many(self, bodies: Sequence[dict[str, Any]]) -> None:
-        self._engine.publish_many("bench:tasks", bodies)
+class PlainLoop(ClientContestant):
+    """The library in one thread: no workers, no queue between threads."""
 
     def start(self) -> None:
-        self._engine.start()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
 
-    def drain(self) -> None:
-        self._engine.join("bench:tasks", timeout=60)
+    def _loop(self) -> None:
+        handler = bare_handler(self._task.source, self._pass_on, self._task.started)
+        while not self._ending.is_set():
+            if fetched := self._client.fetch(PREFETCH):
+                for _, body in fetched:
+                    handler(body)
+                self._client.ack([receipt for receipt, _ in fetched])
 
-    def close(self) -> None:
-        self._engine.stop()
-        if self._driver == "amqp":
-            connection = pika.BlockingConnection(pika.URLParameters(self._address))
-            for suffix in ("", ".due", ".dropped"):
-                connection.channel().queue_delete(self._name + suffix)
-            connection.close()
-        if self._driver == "redis":
-            server = redis.Redis.from_url(self._address)
-            for key in server.scan_iter(f"{self._name}:*", count=1000):
-                server.delete(key)
-            server.close()
+    def wait(self, handled: int, timeout: float) -> None:
+        """Acks follow at once: there is nothing to wait for when the last handler has started."""
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join()
+        super().stop()
 
 
 class Starts:
@@ -178,16 +122,17 @@ class Starts:
             raise TimeoutError(f"{self._left} messages were not handled")
 
 
-def measure(make: Make, address: str, load: Load) -> tuple[dict[str, float], list[float]]:
+def measure(make: Callable[[Task], Contestant], driver: str, url: str | None) -> tuple[dict[str, float], list[float]]:
     """Return rates, and latencies in milliseconds."""
+    load = LOADS[driver]
     rates: dict[str, float] = {}
-    with _running(make, address, 1) as (contestant, _):
+    with _running(make, driver, url, 1) as (contestant, _):
         rates["publish, 1 thread"] = _publish_rate(contestant, 1, load.seconds)
-    with _running(make, address, 1) as (contestant, _):
+    with _running(make, driver, url, 1) as (contestant, _):
         rates[f"publish, {_THREADS} threads"] = _publish_rate(contestant, _THREADS, load.seconds)
     latencies: list[float] = []
     for concurrency in (4, 64):
-        with _running(make, address, concurrency) as (contestant, starts):
+        with _running(make, driver, url, concurrency) as (contestant, starts):
             stored, handled = _backlog(contestant, starts, load)
             rates.setdefault(f"publish_many of {load.batch}", stored)
             rates[f"consume, {concurrency} workers"] = handled
@@ -198,27 +143,39 @@ def measure(make: Make, address: str, load: Load) -> tuple[dict[str, float], lis
 
 
 @contextlib.contextmanager
-def _running(make: Make, address: str, concurrency: int) -> Iterator[tuple[Contestant, Starts]]:
+def _running(
+    make: Callable[[Task], Contestant], driver: str, url: str | None, concurrency: int
+) -> Iterator[tuple[Contestant, Starts]]:
     gc.collect()
     starts = Starts()
-    contestant = make(address, concurrency, PREFETCH, starts.started)
+    workload = WORKLOADS["noop"]
+    task = Task(
+        workload=workload,
+        source=workload.text(1),
+        started=starts.started,
+        driver=driver,
+        url=url,
+        concurrency=concurrency,
+        prefetch=PREFETCH,
+    )
+    contestant = make(task)
     try:
         yield contestant, starts
     finally:
-        contestant.close()
+        contestant.stop()
 
 
 def _publish_rate(contestant: Contestant, threads: int, seconds: float) -> float:
-    contestant.publish({"text": _TEXT})  # connects
+    contestant.publish([{"text": _TEXT}])  # connects
     counts = [0] * threads
     barrier = threading.Barrier(threads + 1)
 
     def work(index: int) -> None:
-        contestant.publish({"text": _TEXT})  # the thread's own connection, where it has one
+        contestant.publish([{"text": _TEXT}])  # the thread's own connection, where it has one
         barrier.wait()
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            contestant.publish({"text": _TEXT})
+            contestant.publish([{"text": _TEXT}])
             counts[index] += 1
 
     workers = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(threads)]
@@ -240,39 +197,34 @@ def _backlog(contestant: Contestant, starts: Starts, load: Load) -> tuple[float,
     starts.expect(_TAIL)
     begun = time.perf_counter()
     for start in range(0, load.backlog, load.batch):
-        contestant.publish_many(bodies[start : start + load.batch])
+        contestant.publish(bodies[start : start + load.batch])
     stored = load.backlog / (time.perf_counter() - begun)
     contestant.start()
     starts.wait()
-    contestant.drain()
+    contestant.wait(load.backlog, 60)
     return stored, load.backlog / (starts.last - starts.first) * 1e9
 
 
-def _plain_loop(load: Load, address: str) -> float:
-    with _running(load.bare, address, 0) as (contestant, starts):
-        return _backlog(contestant, starts, load)[1]
+def _plain_loop(driver: str, url: str | None) -> float:
+    with _running(PlainLoop, driver, url, 1) as (contestant, starts):
+        return _backlog(contestant, starts, LOADS[driver])[1]
 
 
 def _pace(contestant: Contestant, starts: Starts, load: Load) -> None:
     starts.expect(load.latencies)
-    begun = time.monotonic()
-    for number in range(load.latencies):
-        time.sleep(max(0.0, begun + number / load.rate - time.monotonic()))
-        contestant.publish({"text": _TEXT, "mark": time.monotonic_ns()})
+    contestant.pace(({"text": _TEXT} for _ in range(load.latencies)), load.rate)
     starts.wait()
 
 
-def compare(driver: str, address: str, rounds: int) -> list[str]:
+def compare(driver: str, url: str | None, rounds: int) -> list[str]:
     """Return the lines of a driver's table."""
-    load = LOADS[driver]
-    sides: list[tuple[str, Make]] = [("ours", lambda *args: Ours(driver, *args)), ("bare", load.bare)]
     rates: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
     latencies: dict[str, list[float]] = {"ours": [], "bare": []}
     for number in range(rounds):
-        for side, make in sides[:: -1 if number % 2 else 1]:
+        for side in list(SIDES)[:: -1 if number % 2 else 1]:
             print(f"{driver}: round {number + 1}, {side}", file=sys.stderr)
-            found, taken = measure(make, address, load)
-            found[_LOOP] = found["consume, 4 workers"] if side == "ours" else _plain_loop(load, address)
+            found, taken = measure(SIDES[side], driver, url)
+            found[_LOOP] = found["consume, 4 workers"] if side == "ours" else _plain_loop(driver, url)
             rates[side].append(found)
             latencies[side] += taken
     lines = []
@@ -286,14 +238,9 @@ def compare(driver: str, address: str, rounds: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _address_of(driver: str) -> Iterator[str]:
-    if driver == "amqp":
-        yield "amqp://guest:guest@127.0.0.1:5672/"
-    elif driver == "redis":
-        yield "redis://127.0.0.1:6379/0"
-    elif driver == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="wippy-queue-bench-") as folder:
-            yield folder
+def _url_of(driver: str) -> Iterator[str | None]:
+    if driver != "sqs":
+        yield None
     else:
         pipe = subprocess.PIPE
         with subprocess.Popen([sys.executable, "-c", _MOTO], cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as moto:
@@ -315,8 +262,8 @@ def main() -> None:
     print(f"{given.rounds} rounds, prefetch {PREFETCH}, bodies of about 200 bytes; rates are messages per second\n")
     print(f"{'':<32} {'ours':>10} {'bare':>10} {'ratio':>7}", flush=True)
     for driver in given.driver or LOADS:
-        with _address_of(driver) as address:
-            print("\n".join(compare(driver, address, given.rounds)), flush=True)
+        with _url_of(driver) as url:
+            print("\n".join(compare(driver, url, given.rounds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Publish and consume rates of the sqlite driver, at both durabilities, beside huey's SQLite storage and persist-queue.
+"""Publish and consume rates of the sqlite driver, at both durabilities, beside huey, persist-queue and bare sqlite3.
 
     python tests/benchmarks/sqlite_peers.py [MESSAGES] [ROUNDS]      needs: pip install huey persist-queue
 
 All in one run, in rotation; bodies of 200 bytes; medians, and ratios to `full`. «consume» is claim and acknowledge, in
-batches where the library has them, from one thread. huey removes a message when it hands it out, and syncs nothing.
+batches where the library has them, from one thread. huey's SQLite storage removes a message when it hands it out, and
+syncs nothing; «bare» is what the bench command measures against, which syncs everything.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wippy_queue.bench.client_sqlite import Sqlite
 from wippy_queue.delivery import Settlement
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
 from wippy_queue.drivers.sqlite.options import SqliteConfig
@@ -69,6 +71,33 @@ def ours(folder: Path, count: int, durability: Any) -> Rates:
     return rates
 
 
+def bare(folder: Path, count: int) -> Rates:
+    client = Sqlite(str(folder / "bare.db"), 200)
+
+    def publish() -> None:
+        for _ in range(count):
+            client.send(client.tasks, BODY)
+
+    def publish_batches() -> None:
+        for start in range(0, count, 100):
+            client.send_many(client.tasks, [BODY] * min(100, count - start))
+
+    def consume() -> None:
+        left = 2 * count
+        while left:
+            fetched = client.fetch(100)
+            client.ack([receipt for receipt, _ in fetched])
+            left -= len(fetched)
+
+    rates = {
+        "publish": rate(count, publish),
+        "publish, 100 a call": rate(count, publish_batches),
+        "consume": rate(2 * count, consume),
+    }
+    client.close()
+    return rates
+
+
 def huey(folder: Path, count: int) -> Rates:
     from huey.storage import SqliteStorage
 
@@ -95,6 +124,7 @@ def main() -> None:
     contestants: dict[str, Callable[[Path, int], Rates]] = {
         "full": lambda folder, n: ours(folder, n, "full"),
         "normal": lambda folder, n: ours(folder, n, "normal"),
+        "bare": bare,
         "huey": huey,
         "persist-queue": persist_queue,
     }

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from wippy_queue.bench.asyncio_engine import AsyncioEngine, LoopSpec
 from wippy_queue.bench.contestant import Contestant, Task
 from wippy_queue.bench.workloads import DONE_QUEUE, MODULES, QUEUE, Body
-from wippy_queue.errors import Invalid
 from wippy_queue.ids import EntryId
 from wippy_queue.lua.host import Source
 from wippy_queue.queues import Queue
@@ -19,8 +18,6 @@ class AsyncioContestant(Contestant):
     """An `AsyncioEngine` with the two queues of the benchmark."""
 
     def __init__(self, task: Task, in_threads: bool) -> None:
-        if task.driver != "memory":
-            raise Invalid(f"the asyncio variant has no driver {task.driver}; it runs on --driver memory alone")
         queues = [
             Queue(id=EntryId(queue_id), name=queue_id, driver=EntryId("bench:driver"))
             for queue_id in (QUEUE, DONE_QUEUE)

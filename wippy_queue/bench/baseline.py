@@ -17,14 +17,15 @@ from lupa import lua54
 
 from wippy_queue.bench.contestant import Contestant, Task
 from wippy_queue.bench.workloads import Body
-from wippy_queue.errors import Invalid, Timeout
+from wippy_queue.errors import Timeout
 from wippy_queue.lua.host import Chunks
 
 _CHUNK: Final = """
-local codec, source, sleep, publish, started = ...
+local codec, encoder, source, sleep, publish, started = ...
 local std = { getmetatable = debug.getmetatable }
 for key, value in next, _G do std[key] = std[key] or value end
-local json = load(codec, '=json.lua', 'b', {})(std)
+local json = load(codec, '=json.lua', 'b', {})(std, {})
+load(encoder, '=json_encoder.lua', 'b', {})(std, json)
 local sleep, publish, started = python.as_function(sleep), python.as_function(publish), python.as_function(started)
 local modules = {
   bench = { started = started },
@@ -38,12 +39,18 @@ return function(body) return handler(json.decode(body)) end
 
 
 def bare_handler(source: str, publish: Callable[[str], Any], started: Callable[[int], Any]) -> Callable[[bytes], Any]:
-    """Return a workload's handler in a plain Lua state of its own; one thread at a time may call it."""
+    """Return a workload's handler in a plain Lua state of its own; one thread at a time may call it.
+
+    Args:
+        source: of the workload.
+        publish: called with each body that the handler publishes, as Latin-1 text: a character is a byte.
+        started: see `Task`.
+    """
     lua = lua54.LuaRuntime(
         encoding="latin-1", register_eval=False, register_builtins=False, unpack_returned_tuples=True
     )
-    codec = Chunks().get("json.lua")
-    handler: Callable[[bytes], Any] = lua.execute(_CHUNK, codec, source.encode(), time.sleep, publish, started)
+    codec = map(Chunks().get, ("json.lua", "json_encoder.lua"))
+    handler: Callable[[bytes], Any] = lua.execute(_CHUNK, *codec, source.encode(), time.sleep, publish, started)
     return handler
 
 
@@ -51,8 +58,6 @@ class Baseline(Contestant):
     """Threads that take bodies from a queue and hand them to Lua."""
 
     def __init__(self, task: Task) -> None:
-        if task.driver != "memory":
-            raise Invalid(f"the baseline has no driver {task.driver}; it runs on --driver memory alone")
         self._task = task
         self._queue: queue.Queue[bytes | None] = queue.Queue()
         self._done: deque[str] = deque()

@@ -18,13 +18,19 @@ from wippy_queue.bench.workloads import Body, Workload
 from wippy_queue.errors import Invalid
 
 OURS: Final = "wippy_queue"
-_BUILT_IN: Final = {
+BUILT_IN: Final = {  # beside this engine, with the drivers that they run on
+    "asyncio": ("memory",),
+    "asyncio-threads": ("memory",),
+    "baseline": ("memory",),
+    "client": ("sqlite", "amqp", "redis", "sqs"),
+}
+_FACTORIES: Final = {
     OURS: "wippy_queue.bench.threads:ThreadEngine",
     "asyncio": "wippy_queue.bench.asyncio_contestant:on_the_loop",
     "asyncio-threads": "wippy_queue.bench.asyncio_contestant:in_threads",
     "baseline": "wippy_queue.bench.baseline:Baseline",
+    "client": "wippy_queue.bench.client_contestant:ClientContestant",
 }
-BUILT_IN: Final = tuple(name for name in _BUILT_IN if name != OURS)
 _TIMER_SLACK: Final = 2_000_000  # nanoseconds; event loops round up to milliseconds
 
 
@@ -108,19 +114,26 @@ def mark(due: int) -> int:
     return due if now - due > _TIMER_SLACK else now
 
 
-def find(name: str) -> Callable[[Task], Contestant]:
+def find(name: str, driver: str) -> Callable[[Task], Contestant]:
     """Return the factory of a contestant.
 
     Args:
         name: one of the built-in ones, or ``package.module:factory``.
+        driver: what it is to run on.
 
     Raises:
-        Invalid: there is no such thing; the message says what was looked for.
+        Invalid: there is no such thing, or it does not run on that driver; the message says what there is.
     """
-    module_name, colon, attribute = _BUILT_IN.get(name, name).partition(":")
+    module_name, colon, attribute = _FACTORIES.get(name, name).partition(":")
     if not colon:
         known = ", ".join(BUILT_IN)
         raise Invalid(f"no contestant {name!r}: expected one of {known}, or package.module:factory")
+    if driver not in BUILT_IN.get(name, (driver,)):
+        fit = ", ".join(other for other, drivers in BUILT_IN.items() if driver in drivers)
+        raise Invalid(
+            f"contestant {name!r} runs on --driver {', '.join(BUILT_IN[name])}, not on {driver}:"
+            f" expected one of {fit}, or package.module:factory"
+        )
     try:
         found: Any = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:

@@ -98,7 +98,7 @@ def measure(run: Run) -> Measures:
     )
     bodies = [workload.body(number) for number in range(run.messages)]
     bodies[0]["mark"] = FIRST
-    factory = find(run.engine)
+    factory = find(run.engine, run.driver)
     begun = time.perf_counter()
     contestant = factory(task)
     start_s = time.perf_counter() - begun

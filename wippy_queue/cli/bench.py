@@ -1,4 +1,4 @@
-"""``wippy-queue bench``: this engine against its asyncio variant, a bare baseline, or whatever is named."""
+"""``wippy-queue bench``: this engine against its asyncio variant, a bare baseline or client library, or yours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _WORKLOADS: Final = ("noop", "json", "cpu", "sleep", "mixed")  # a test holds them against wippy_queue.bench
 _DRIVERS: Final = ("memory", "sqlite", "amqp", "redis", "sqs")
-_DEFAULT_AGAINST: Final = ("asyncio", "baseline")
 
 
 @click.command
@@ -33,8 +32,8 @@ _DEFAULT_AGAINST: Final = ("asyncio", "baseline")
     "--against",
     metavar="NAME",
     multiple=True,
-    help="Measure that too: asyncio, asyncio-threads, baseline, or package.module:factory. On the memory driver it is"
-    " asyncio and baseline where none is named. Repeatable.",
+    help="Measure that too: asyncio, asyncio-threads or baseline (memory driver), client (other drivers), or"
+    " package.module:factory. Where none is named: asyncio and baseline, or client. Repeatable.",
 )
 @click.option("--driver", type=click.Choice(_DRIVERS), default="memory", show_default=True, help="Where messages are.")
 @click.option("--url", metavar="URL", help="Of the driver's backend (sqlite: the file); without it the driver's own.")
@@ -105,10 +104,10 @@ def bench(as_json: bool, plot: Path | None, **options: Any) -> None:
 
     if plot is not None:
         plotting.require_matplotlib()
-    if not options["against"] and options["driver"] == "memory":
-        options["against"] = _DEFAULT_AGAINST
+    if not options["against"]:
+        options["against"] = ("asyncio", "baseline") if options["driver"] == "memory" else ("client",)
     for name in options["against"]:
-        find(name)
+        find(name, options["driver"])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -132,6 +132,22 @@ def test_the_command_knows_every_workload() -> None:
     assert list(option.type.choices) == list(WORKLOADS)  # type: ignore[attr-defined]
 
 
-def test_a_contestant_that_does_not_exist_is_told_before_anything_runs() -> None:
-    done = CliRunner().invoke(bench, ["-a", "nosuch"])
-    assert "nosuch" in str(done.exception)
+@pytest.mark.parametrize("options", [["-a", "nosuch"], ["-a", "asyncio", "--driver", "amqp"], ["-a", "client"]])
+def test_a_contestant_that_cannot_run_is_told_before_anything_runs(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.bench.runner.execute", lambda *_: pytest.fail("something runs"))
+    done = CliRunner().invoke(bench, options)
+    assert isinstance(done.exception, Invalid)
+    assert f"contestant {options[1]!r}" in str(done.exception)
+
+
+def test_behind_a_driver_the_ratio_is_to_the_client_library_where_nobody_is_named() -> None:
+    size = ["-n", "50", "-r", "1", "-c", "2", "--rate", "5000", "--latencies", "20"]
+    done = CliRunner().invoke(bench, ["-w", "noop", "-w", "json", "--driver", "sqlite", "--json", *size])
+    found = json.loads(done.stdout)
+    assert {workload: list(ratios) for workload, ratios in found["ratios"].items()} == {
+        "noop": ["client"],
+        "json": ["client"],
+    }
+    assert {row["driver"] for row in found["rows"]} == {"sqlite"}

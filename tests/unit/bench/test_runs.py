@@ -28,10 +28,15 @@ RUN = Run(
 )
 
 
+IN_MEMORY = [name for name, drivers in contestant.BUILT_IN.items() if "memory" in drivers]
+
+
 @pytest.mark.parametrize("workload", WORKLOADS)
-@pytest.mark.parametrize("engine", [contestant.OURS, *contestant.BUILT_IN])
-def test_every_contestant_runs_every_workload(engine: str, workload: str) -> None:
-    measures = measure(attrs.evolve(RUN, engine=engine, workload=workload))
+@pytest.mark.parametrize(
+    ("engine", "driver"), [(contestant.OURS, "memory"), *((name, "memory") for name in IN_MEMORY), ("client", "sqlite")]
+)
+def test_every_contestant_runs_every_workload(engine: str, driver: str, workload: str) -> None:
+    measures = measure(attrs.evolve(RUN, engine=engine, driver=driver, workload=workload))
     numbers = attrs.asdict(measures)
     latencies = numbers.pop("quantiles")
     assert all(math.isfinite(number) and number > 0 for number in numbers.values())
@@ -42,10 +47,15 @@ def test_this_engine_runs_on_a_driver_with_a_file() -> None:
     assert measure(attrs.evolve(RUN, engine=contestant.OURS, driver="sqlite")).rate > 0
 
 
-@pytest.mark.parametrize("engine", contestant.BUILT_IN)
-def test_what_runs_in_memory_alone_says_so(engine: str) -> None:
-    with pytest.raises(Invalid, match="--driver memory"):
+@pytest.mark.parametrize("engine", IN_MEMORY)
+def test_what_runs_in_memory_alone_says_so_and_names_what_runs_there(engine: str) -> None:
+    with pytest.raises(Invalid, match=f"'{engine}' runs on --driver memory, not on sqlite: expected one of client,"):
         measure(attrs.evolve(RUN, engine=engine, driver="sqlite"))
+
+
+def test_there_is_no_client_library_of_a_queue_in_memory() -> None:
+    with pytest.raises(Invalid, match="runs on --driver sqlite, amqp, redis, sqs, not on memory: .* baseline"):
+        measure(attrs.evolve(RUN, engine="client"))
 
 
 @pytest.mark.parametrize(("workload", "size"), [("noop", 200), ("json", 850)])
@@ -91,7 +101,7 @@ def test_an_error_of_a_contestant_is_told_in_one_line() -> None:
 @pytest.mark.parametrize("name", ["nosuch", "no.such:thing", "math:nosuch", "math:pi"])
 def test_a_contestant_that_does_not_exist_is_invalid(name: str) -> None:
     with pytest.raises(WippyQueueError, match=name):
-        contestant.find(name)
+        contestant.find(name, "memory")
 
 
 def test_contestants_take_turns() -> None:
