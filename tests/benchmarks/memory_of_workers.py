@@ -90,7 +90,12 @@ def measure(modules: Sequence[str], workers: int, rounds: int) -> dict[str, floa
         [
             {"name": "driver", "kind": "queue.driver.memory"},
             {"name": "tasks", "kind": "queue.queue", "driver": "bench:driver"},
-            {"name": "results", "kind": "queue.queue", "driver": "bench:driver"},
+            {
+                "name": "results",
+                "kind": "queue.queue",
+                "driver": "bench:driver",
+                "options": {"max_length": 10, "overflow": "drop_oldest"},
+            },
             {"name": "cache", "kind": "store.memory"},
             {"name": "handler", "kind": "function.lua", "source": handler(modules), "modules": modules},
             {
