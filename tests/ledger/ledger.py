@@ -60,9 +60,24 @@ class Run:
         self.children: list[subprocess.Popen[str]] = []
 
     def spawn(
-        self, *, publishers: int = 3, pause: float = 0.05, filler: int = 10, limit: Callable[[], None] | None = None
+        self,
+        count: int = 1,
+        *,
+        publishers: int = 3,
+        pause: float = 0.05,
+        filler: int = 10,
+        limit: Callable[[], None] | None = None,
     ) -> None:
-        """Start a child and wait until it works."""
+        """Start children at the same time, and wait until they work."""
+        started = [self._start(publishers, pause, filler, limit) for _ in range(count)]
+        self.children += started
+        for child in started:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "started\n"
+
+    def _start(
+        self, publishers: int, pause: float, filler: int, limit: Callable[[], None] | None
+    ) -> subprocess.Popen[str]:
         spec = {
             "driver": self.driver,
             "folder": str(self.folder),
@@ -71,16 +86,13 @@ class Run:
             "pause": pause,
             "filler": filler,
         }
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, str(CHILD), json.dumps(spec)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(CHILD.parents[2])},
             preexec_fn=limit,  # noqa: PLW1509 - the test's process has no threads that it could hurt
         )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "started\n"
-        self.children.append(child)
 
     def let_work(self, least: float = 0.1, most: float = 0.6) -> None:
         time.sleep(self.chance.uniform(least, most))

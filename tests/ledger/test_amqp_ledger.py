@@ -104,8 +104,7 @@ def test_amqp_loses_nothing(start: Start, queue_type: str) -> None:
         run.restart: 1,
     }
     for fault in faults:  # each of them once, then some by chance
-        while len(run.children) < 2:
-            run.spawn()
+        run.spawn(2 - len(run.children))
         run.let_work()
         fault()
     disturb(run, faults, lambda: run.faults.total() >= 7)

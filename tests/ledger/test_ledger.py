@@ -47,8 +47,7 @@ def sqlite_faults(run: Run) -> dict[Callable[[], None], int]:
 def disturb(run: Run, faults: dict[Callable[[], None], int], until: Callable[[], bool]) -> None:
     """Keep two processes at work, and hurt them."""
     while not until():
-        while len(run.children) < 2:
-            run.spawn()
+        run.spawn(2 - len(run.children))
         run.let_work()
         run.chance.choices(list(faults), list(faults.values()))[0]()
 
@@ -57,8 +56,7 @@ def test_sqlite_loses_nothing(tmp_path: Path) -> None:
     run = sqlite_run(tmp_path)
     faults = sqlite_faults(run)
     for fault in faults:  # each of them once, then some by chance
-        while len(run.children) < 2:
-            run.spawn()
+        run.spawn(2 - len(run.children))
         run.let_work()
         fault()
     disturb(run, faults, lambda: run.faults.total() >= 10)

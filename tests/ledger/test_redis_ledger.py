@@ -78,8 +78,7 @@ def test_redis_loses_nothing(tmp_path: Path, server: RedisServer) -> None:
         run.restart: 2,
     }
     for fault in faults:  # each of them once, then some by chance
-        while len(run.children) < 2:
-            run.spawn()
+        run.spawn(2 - len(run.children))
         run.let_work()
         fault()
     disturb(run, faults, lambda: run.faults.total() >= 9)
@@ -97,8 +96,7 @@ def test_cut_connections_and_graceful_stops_repeat_nothing(tmp_path: Path, serve
 def test_only_a_server_that_loses_its_data_loses_messages(tmp_path: Path, server: RedisServer) -> None:
     run = RedisRun(tmp_path, server)
     for fault in (run.cut, run.lose_data, run.kill, run.lose_data, run.stop):
-        while len(run.children) < 2:
-            run.spawn()
+        run.spawn(2 - len(run.children))
         run.let_work()
         fault()
     run.check(run.settle(), exact_attempts=False)
@@ -110,8 +108,7 @@ def test_a_failover_loses_nothing_but_what_was_not_replicated(tmp_path: Path) ->
         del run.driver["url"]
         run.driver["sentinel"] = {"hosts": [f"127.0.0.1:{sentinel.port}"], "master": "main"}
         for fault in (run.kill, partial(run.fail_over, replica), run.stop):
-            while len(run.children) < 2:
-                run.spawn()
+            run.spawn(2 - len(run.children))
             run.let_work()
             fault()
         run.check(run.settle(), exact_attempts=False)
