@@ -106,6 +106,16 @@ def test_several_who_wait_all_get_a_share(driver: MemoryDriver) -> None:
     assert sorted(len(receiver.given) for receiver in receivers) == [1, 3, 3]
 
 
+def test_what_one_has_no_room_for_the_others_get(driver: MemoryDriver) -> None:
+    small = Receiver(driver.subscribe(TASKS, 10), limit=1)
+    wait_for_receivers(driver, 1)
+    large = Receiver(driver.subscribe(TASKS, 10), limit=10)
+    wait_for_receivers(driver, 2)
+    publish(driver, *"abcdefgh")
+    assert small.returned() == []
+    assert sorted(name for name, _ in small.given + large.given) == list("abcdefgh")
+
+
 def test_what_a_sink_refuses_stays_in_its_place_and_comes_to_somebody_else(driver: MemoryDriver) -> None:
     refusing = Receiver(driver.subscribe(TASKS, 10), limit=5, takes=False)
     wait_for_receivers(driver, 1)

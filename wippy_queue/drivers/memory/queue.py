@@ -269,23 +269,27 @@ class MemoryQueue:
             if subscription.sink is None:
                 count -= 1
             else:
-                count -= share
-                self._feed(subscription, subscription.sink, share)
+                fed = self._feed(subscription, subscription.sink, share)
+                count -= fed
                 if subscription.room() > 0:
                     self._waiting.append(subscription)
-                    continue
+                    if fed:
+                        continue
+                    return  # nothing is ready any more
             subscription.wake.notify()
 
-    def _feed(self, subscription: Subscription, sink: Sink, share: int) -> None:
-        """Put messages where the subscription wants them, in this thread. Caller holds the lock."""
+    def _feed(self, subscription: Subscription, sink: Sink, share: int) -> int:
+        """Put messages where the subscription wants them, in this thread; return how many. Caller holds the lock."""
         taken = self._take_for(subscription, min(share, subscription.room()))
         subscription.limit -= len(taken)
-        if taken and not sink(taken):  # it is being closed
-            subscription.limit = 0
-            self._in_flight -= len(taken)
-            for delivery in taken:
-                del subscription.unsettled[delivery.receipt]
-                self._give_back(delivery)
+        if not taken or sink(taken):
+            return len(taken)
+        subscription.limit = 0  # it is being closed
+        self._in_flight -= len(taken)
+        for delivery in taken:
+            del subscription.unsettled[delivery.receipt]
+            self._give_back(delivery)
+        return 0
 
     def _take_for(self, subscription: Subscription, count: int) -> list[Delivery]:
         """Take up to ``count`` ready messages into the subscription's hands. Caller holds the lock."""
@@ -392,6 +396,8 @@ class MemoryQueue:
     def cancel(self, subscription: Subscription) -> None:
         with self._lock:
             subscription.cancelled = True
+            if subscription in self._waiting:
+                self._waiting.remove(subscription)
             subscription.wake.notify()
             self._announce(self._ready)  # it may have been told of what another one will have to take
 
