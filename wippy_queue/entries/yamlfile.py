@@ -237,6 +237,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     said = getattr(error, "problem", None) or "the text is no YAML"
     if mark is None:
         return Problem(f"YAML: {said}", file, 1, 1)
+    if "nesting depth" in said:  # a limit of libyaml's own, from 0.2.6 on, which looks ahead
+        return Problem(f"nested deeper than {MAX_DEPTH} levels", file, mark.line + 1, mark.column + 1)
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: mark.column + 1] or ("\t" in line and not line[: mark.column].strip()):
