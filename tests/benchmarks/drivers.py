@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import attrs
 
-from wippy_queue.bench.baseline import bare_handler
+from wippy_queue.bench.baseline import bare_handlers
 from wippy_queue.bench.client_contestant import ClientContestant
 from wippy_queue.bench.contestant import Contestant, Task
 from wippy_queue.bench.machine import describe
@@ -73,7 +73,7 @@ class PlainLoop(ClientContestant):
         self._thread.start()
 
     def _loop(self) -> None:
-        handler = bare_handler(self._task.source, self._pass_on, self._task.started)
+        (handler,) = bare_handlers(1, self._task.source, self._pass_on, self._task.started)
         while not self._ending.is_set():
             if fetched := self._client.fetch(PREFETCH):
                 for _, body in fetched:

@@ -80,7 +80,7 @@ def take_turns(workers: int) -> threading.Barrier:
         done.wait(_TIMEOUT)
         return outcomes
 
-    LuaSession.handle = together  # type: ignore[method-assign,assignment]
+    LuaSession.handle = together  # type: ignore[method-assign,assignment]  # in this process alone
     return done
 
 

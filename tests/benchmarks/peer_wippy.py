@@ -38,11 +38,11 @@ GIVEN, OTHERS = _parser.parse_known_args()
 if GIVEN.peers is not None:
     sys.path.insert(0, str(GIVEN.peers.resolve()))
 
-import common  # type: ignore[import-not-found]  # noqa: E402  # the peers'
+import common  # type: ignore[import-not-found]  # noqa: E402  # the peers', from the folder that was given just above
 import run_all  # type: ignore[import-not-found]  # noqa: E402  # the same
 
-from wippy_queue.bench.machine import describe  # noqa: E402
-from wippy_queue.engine import Engine  # noqa: E402
+from wippy_queue.bench.machine import describe  # noqa: E402  # from the path that was set above
+from wippy_queue.engine import Engine  # noqa: E402  # the same
 
 Case = dict[str, Any]  # what run_all.case makes
 Line = dict[str, Any]  # what common.main prints, with the case's key
@@ -132,7 +132,7 @@ def _folder(c: Any) -> str:
     return f"{c.db_dir}/{c.queue}"
 
 
-class Wippy(common.Peer):  # type: ignore[misc]
+class Wippy(common.Peer):  # type: ignore[misc]  # the peers' folder is not there when types are checked
     name = NAME
     brokers = ("rabbitmq", "redis", "sqlite", "memory")
     semantics = "at-least-once (ack after handler); rabbitmq durable+persistent, confirms; redis lease; sqlite WAL file"

@@ -38,20 +38,25 @@ return function(body) return handler(json.decode(body)) end
 """
 
 
-def bare_handler(source: str, publish: Callable[[str], Any], started: Callable[[int], Any]) -> Callable[[bytes], Any]:
-    """Return a workload's handler in a plain Lua state of its own; one thread at a time may call it.
+def bare_handlers(
+    count: int, source: str, publish: Callable[[str], Any], started: Callable[[int], Any]
+) -> list[Callable[[bytes], Any]]:
+    """Return handlers of a workload, each in a plain Lua state of its own; one thread at a time may call one.
 
     Args:
+        count: of the handlers.
         source: of the workload.
         publish: called with each body that the handler publishes, as Latin-1 text: a character is a byte.
         started: see `Task`.
     """
-    lua = lua54.LuaRuntime(
-        encoding="latin-1", register_eval=False, register_builtins=False, unpack_returned_tuples=True
-    )
-    codec = map(Chunks().get, ("json.lua", "json_encoder.lua"))
-    handler: Callable[[bytes], Any] = lua.execute(_CHUNK, *codec, source.encode(), time.sleep, publish, started)
-    return handler
+    codec = [*map(Chunks().get, ("json.lua", "json_encoder.lua"))]
+    handlers = []
+    for _ in range(count):
+        lua = lua54.LuaRuntime(
+            encoding="latin-1", register_eval=False, register_builtins=False, unpack_returned_tuples=True
+        )
+        handlers.append(lua.execute(_CHUNK, *codec, source.encode(), time.sleep, publish, started))
+    return handlers
 
 
 class Baseline(Contestant):
@@ -70,10 +75,7 @@ class Baseline(Contestant):
             self._queue.put(self._encode(body))
 
     def start(self) -> None:
-        handlers = [
-            bare_handler(self._task.source, self._done.append, self._task.started)
-            for _ in range(self._task.concurrency)
-        ]
+        handlers = bare_handlers(self._task.concurrency, self._task.source, self._done.append, self._task.started)
         self._threads = [threading.Thread(target=self._work, args=(handler,), daemon=True) for handler in handlers]
         for thread in self._threads:
             thread.start()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wippy_queue.bench.baseline import bare_handler
+from wippy_queue.bench.baseline import bare_handlers
 from wippy_queue.bench.client import Client
 from wippy_queue.bench.contestant import Contestant, Task
 from wippy_queue.bench.workloads import Body
@@ -31,9 +31,7 @@ class ClientContestant(Contestant):
             self._client.send_many(self._client.tasks, [self._encode(body) for body in bodies])
 
     def start(self) -> None:
-        self._client.start(
-            [bare_handler(self._task.source, self._pass_on, self._task.started) for _ in range(self._task.concurrency)]
-        )
+        self._client.start(bare_handlers(self._task.concurrency, self._task.source, self._pass_on, self._task.started))
 
     def _pass_on(self, body: str) -> None:
         self._client.send(self._client.done, body.encode("latin-1"))  # each character of it is a byte of Lua's

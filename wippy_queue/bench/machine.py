@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from wippy_queue.bench.baseline import bare_handler
+from wippy_queue.bench.baseline import bare_handlers
 
 _ROUNDS: Final = 20
 _LOOPS: Final = 100_000
@@ -33,7 +33,8 @@ def describe() -> dict[str, Any]:
 
 def loops_per_millisecond() -> int:
     """Return how many turns of the workloads' loop take 1 ms of Lua: the best of several tries, for others may run."""
-    handler = bare_handler(
+    (handler,) = bare_handlers(
+        1,
         "return function(body) local x = 1 "
         "for _ = 1, body do x = (x * 1103515245 + 12345) % 2147483648 end return x end",
         str,

@@ -46,14 +46,12 @@ class Feeder:
                 self.asking_since, self._fed = time.monotonic(), False
                 deliveries = self._receive(room, RECEIVE_TIMEOUT)
                 self.asking_since = None
-                if self._fed and not deliveries:
-                    self._missed = 0
-                elif not deliveries:
-                    self._listen()
-                elif self._buffer.put_many(deliveries):
+                if deliveries and not self._buffer.put_many(deliveries):
+                    self.left_over = deliveries
+                elif deliveries or self._fed:
                     self._missed = 0
                 else:
-                    self.left_over = deliveries
+                    self._listen()
         except Exception as error:
             self._on_failure(error)
 

@@ -78,10 +78,8 @@ class Worker:
         done, tail = self.hand[: place - 1], self.hand[place:]
         self.hand, self.begun = self.hand[place - 1 : place], time.monotonic()
         self._settler.ack_many(done)
-        self._subscription.retract(tail)
-        self._give_back(tail)
-        if self._tempo.fast:
-            self._tempo.slow()
+        self._retract(tail)
+        self._tempo.slow()
         self.late()
 
     def late(self) -> None:
@@ -106,9 +104,7 @@ class Worker:
         for delivery, outcome in zip(hand, outcomes, strict=False):
             if not outcome.ok:
                 self._settler.settle(delivery, outcome)
-        left = [delivery for delivery in hand[len(outcomes) :] if delivery in self.hand]
-        self._subscription.retract(left)
-        self._give_back(left)
+        self._retract([delivery for delivery in hand[len(outcomes) :] if delivery in self.hand])
 
     def _begin(self, hand: Sequence[Delivery]) -> Sequence[Delivery]:
         """Begin with what may be handled together.
@@ -116,12 +112,15 @@ class Worker:
         Should the process die, all of the hand count an attempt, and some of them never had it. So it happens to a
         message at most once: one that was tried before is handled alone.
         """
-        alone = next((place for place, delivery in enumerate(hand) if delivery.message.attempts), None)
-        if alone is not None and len(hand) > 1:
-            together = max(1, alone)
-            self._give_back(hand[together:])
-            hand = hand[:together]
-        return self._subscription.begin(hand)
+        together = next((place or 1 for place, delivery in enumerate(hand) if delivery.message.attempts), len(hand))
+        self._give_back(hand[together:])
+        return self._subscription.begin(hand[:together])
+
+    def _retract(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back what has begun together with others, and has not started after all."""
+        if deliveries:
+            self._subscription.retract(deliveries)
+            self._give_back(deliveries)
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries and not self._buffer.put_back(deliveries):

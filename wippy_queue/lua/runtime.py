@@ -299,13 +299,17 @@ class Runtime:
             _logger.exception("a batch could not be parted")
         return False
 
+    def _abort(self, error: BaseException) -> None:
+        """End the call that runs; the error is raised when Lua has ended."""
+        self._interrupt = error
+        self._deadline.killed = True
+
     def _follow(self, coroutine: int | None) -> bool:
         """What Lua asks before it takes the hook of a coroutine for good; see `Deadline.follow`."""
         try:
             return self._deadline.follow(coroutine)
         except BaseException as error:
-            self._interrupt = error
-            self._deadline.killed = True
+            self._abort(error)
             return True
 
     def _flush(self, place: int) -> bool:
@@ -313,8 +317,7 @@ class Runtime:
         try:
             self._send()
         except BaseException as error:
-            self._interrupt = error
-            self._deadline.killed = True
+            self._abort(error)
         return not self._deadline.is_over()
 
     def _send(self) -> None:
@@ -370,8 +373,7 @@ class Runtime:
                 self._withheld = flat
                 return (False,)
             except BaseException as error:  # KeyboardInterrupt in a call on the main thread: raised when Lua has ended
-                self._interrupt = error
-                self._deadline.killed = True
+                self._abort(error)
                 return (None,)
 
         return guarded
@@ -424,8 +426,7 @@ class Runtime:
                 self._base += _GROWTH * len(code)
             return code if self._has_room((code,)) else None
         except BaseException as error:
-            self._interrupt = error
-            self._deadline.killed = True
+            self._abort(error)
             return None
 
     def _bind(self, module: str, name: str) -> Callable[..., Any] | None:
@@ -437,8 +438,7 @@ class Runtime:
             never_waits = module in QUICK or f"{module}.{name}" in QUICK
             return self._guard(self._find(module, name), never_waits=never_waits)
         except BaseException as error:
-            self._interrupt = error
-            self._deadline.killed = True
+            self._abort(error)
             return None
 
     def _find(self, module: str, name: str) -> Callable[..., Any]:

@@ -204,7 +204,8 @@ class RedisSubscription:
                 else:
                     self._pending.append(settlement)
         self._helpers.flush(self)
-        tell(late, self._too_late())
+        if late:
+            tell(late, self._too_late())
 
     def next_batch(self) -> Batch | None:
         """Return what is to be sent now: the same as before, if that has not been confirmed. The flusher only."""
@@ -255,7 +256,8 @@ class RedisSubscription:
         if any(s.action != "ack" and s.delivery.message.expires_at is not None for s in done):
             self._helpers.drop(self.queue)
         tell(done, None)
-        tell(lost, self._too_late())
+        if lost:
+            tell(lost, self._too_late())
         return more
 
     # the lease

@@ -159,7 +159,8 @@ class SqliteSubscription:
                     receipt.board.clear(receipt.slot)  # not an attempt, also when we are killed before the commit
                 self._pending.append(settlement)
         self.flush()
-        tell(late, self._too_late())
+        if late:
+            tell(late, self._too_late())
 
     def flush(self) -> None:
         """Hand what is pending to the writer, unless a flush is under way that will take it along."""

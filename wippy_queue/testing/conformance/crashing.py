@@ -6,10 +6,18 @@ import msgspec
 
 from wippy_queue.delivery import Settlement
 from wippy_queue.driver import Driver
+from wippy_queue.queues import Queue
 from wippy_queue.testing.conformance.harness import Harness, Results, ids, numbered
 
 
 class Crashing(Harness):
+    def attempts_after_crash(self, driver: Driver, queue: Queue, count: int) -> dict[str, int]:
+        """Crash, and return the attempts of the ``count`` messages that another process finds, by id."""
+        self.crash(driver)
+        other = self.started()
+        other.declare(queue)
+        return {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, count)}
+
     def test_the_messages_of_a_crashed_process_come_back(self, driver: Driver) -> None:
         """Those whose handler had begun count an attempt, so that a message that kills its process ends somewhere."""
         self.need("durable")
@@ -20,10 +28,7 @@ class Crashing(Harness):
         begun = ids(held[:2])
         for delivery in held[:2]:
             assert subscription.begin([delivery])
-        self.crash(driver)
-        other = self.started()
-        other.declare(queue)
-        attempts = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 5)}
+        attempts = self.attempts_after_crash(driver, queue, 5)
         assert sorted(attempts) == numbered(5)
         assert all(attempts[message_id] >= 1 for message_id in begun)
         if self.kind.capabilities.exact_attempts:
@@ -38,10 +43,7 @@ class Crashing(Harness):
         assert subscription.begin(held) == held
         subscription.retract(held[1:])
         assert subscription.begin(held[3:]) == held[3:]
-        self.crash(driver)
-        other = self.started()
-        other.declare(queue)
-        attempts = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 4)}
+        attempts = self.attempts_after_crash(driver, queue, 4)
         assert sorted(attempts) == numbered(4)
         if self.kind.capabilities.exact_attempts:
             begun = ids([held[0], held[3]])
@@ -59,14 +61,11 @@ class Crashing(Harness):
             change=lambda message: msgspec.structs.replace(message, attempts=2),
         )
         assert subscription.begin([self.receive_one(subscription)])
-        self.crash(driver)
-        other = self.started()
-        other.declare(queue)
-        (delivery,) = self.drained(other, queue, 1)
+        attempts = self.attempts_after_crash(driver, queue, 1)["a"]
         if self.kind.capabilities.exact_attempts:
-            assert delivery.message.attempts == 3
+            assert attempts == 3
         else:
-            assert delivery.message.attempts >= 3
+            assert attempts >= 3
 
     def test_what_was_settled_before_a_crash_does_not_come_again(self, driver: Driver) -> None:
         self.need("durable")
@@ -78,10 +77,7 @@ class Crashing(Harness):
             assert subscription.begin([delivery])
         self.settle(subscription, held[:1])
         self.settle(subscription, held[1:2], "release")
-        self.crash(driver)
-        other = self.started()
-        other.declare(queue)
-        received = {delivery.message.id: delivery.message.attempts for delivery in self.drained(other, queue, 2)}
+        received = self.attempts_after_crash(driver, queue, 2)
         assert sorted(received) == sorted(ids(held[1:]))
         if self.kind.capabilities.exact_attempts:
             assert received == {held[1].message.id: 0, held[2].message.id: 1}
