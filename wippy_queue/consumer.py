@@ -20,6 +20,7 @@ from wippy_queue.driver import GRACE, Driver
 from wippy_queue.errors import Canceled, StopReport, Timeout, Unavailable, WippyQueueError
 from wippy_queue.events import Event, SettleLost, WorkerDied, WorkerStuck
 from wippy_queue.flow.burial import Burial
+from wippy_queue.flow.cancel import Cancellation
 from wippy_queue.flow.feeder import RECEIVE_TIMEOUT, Feeder
 from wippy_queue.flow.pool import WorkerPool
 from wippy_queue.flow.prefetch import PrefetchBuffer
@@ -137,7 +138,7 @@ class _Life:
         self._ready = threading.Event()  # every worker has its session, or there is an error
         self._missing = spec.concurrency  # workers that have no session yet
         self._error: Exception | None = None
-        self._cancel = threading.Event()
+        self._cancel = Cancellation()
         self._stopping = False
         self._lost: set[str] = set()  # message ids; of those whose settle came to nothing while we stopped
         self._tempo = Tempo(spec.batch, spec.prefetch)

@@ -52,10 +52,14 @@ class WorkerContext:
 class Session(Protocol):
     """One worker's handler, with the runtime that it owns for life. All methods but ``kill`` on the worker's thread."""
 
-    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         """Run the handler for the first ones, one at least, and return their outcomes; the others were not begun.
 
         Never raises for what the handler does.
+
+        Args:
+            deliveries: one, or several while the handler is fast.
+            alone: it is one, and nothing waits for it: ``WorkerContext.late`` need not be called.
         """
 
     def kill(self) -> None:

@@ -198,10 +198,13 @@ def test_leaving_the_block_by_an_error_does_not_hide_it_behind_the_stop() -> Non
 
 
 def test_a_handler_in_lua_that_never_ends_is_killed_at_the_deadline() -> None:
-    engine = engine_of(lua("handler", "return function() while true do end end"), consumer())
+    source = 'return function() require("probe").begun() while true do end end'
+    engine = engine_of(lua("handler", source, modules=["probe"]), consumer())
+    begun = threading.Event()
+    engine.module("probe", {"begun": begun.set})
     engine.start()
     message_id = engine.publish("app:tasks", {"n": 1})
-    eventually(lambda: engine.info("app:tasks").in_flight == 1, "in flight")
+    assert begun.wait(DEADLINE)
     with pytest.raises(ShutdownTimeout) as caught:
         engine.stop(timeout=0.1)
     assert caught.value.report.abandoned == (message_id,)

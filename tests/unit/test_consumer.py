@@ -232,7 +232,7 @@ def test_what_a_batch_left_over_is_reported_as_handed_back(setup: Setup) -> None
     class FirstAlone:
         def open(self, context: WorkerContext) -> Session:
             class First:
-                def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+                def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
                     if len(deliveries) > 1:
                         gate(None)
                     return [ACK]
@@ -297,7 +297,7 @@ class CancelledHandler:
         outer = context
 
         class Waiting:
-            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+            def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
                 assert outer.cancel.wait(DEADLINE)
                 return [Outcome(error=WippyQueueError("interrupted"), canceled=True)]
 
@@ -336,7 +336,7 @@ class Breaking:
 
     def open(self, context: WorkerContext) -> Session:
         class Session:
-            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+            def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
                 raise AssertionError("a bug")
 
             def kill(self) -> None: ...
@@ -501,7 +501,7 @@ class Batching:
         outer = self
 
         class Batch:
-            def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+            def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
                 outcomes: list[Outcome] = []
                 with outer.lock:
                     fate = [outer.chance.random() for _ in deliveries]

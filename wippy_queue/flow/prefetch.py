@@ -16,7 +16,7 @@ class Holder(Protocol):
     """Who takes deliveries out."""
 
     hand: Sequence[Delivery]
-    away: bool  # has left the buffer for a while
+    away: bool  # takes its time, or may: it does not count as one that will soon take again
 
 
 class PrefetchBuffer(queue.Queue[Delivery]):
@@ -34,6 +34,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         self._tempo = tempo
         self._closed = False
         self._full = False  # the feeder waits for the first room
+        self._gathering = False  # the feeder waits for more room
         self._busy = 0  # workers that will soon take again
         self._idle = 0  # workers that wait, and nobody has woken them
         self._coming = 0  # of the busy ones: were woken, and have not taken yet
@@ -44,14 +45,16 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         While more than half of it is full nobody is in a hurry, and each hop between threads costs more than a quick
         handler: so the feeder gathers room for a moment.
         """
-        with self.not_full:
+        with self.mutex:
             while not self._closed:
                 if self._qsize() >= self.maxsize:
                     self._full = True
                     self.not_full.wait()
                     continue
                 if 2 * self._qsize() > self.maxsize:
+                    self._gathering = True
                     self.not_full.wait(_GATHER)
+                    self._gathering = False
                 room = self.maxsize - self._qsize()
                 if room > 0 and not self._closed:  # a worker may have put something back meanwhile
                     return room
@@ -62,54 +65,58 @@ class PrefetchBuffer(queue.Queue[Delivery]):
 
         The feeder, and who puts in its place, has no more than ``wait_room`` said, so there is room.
         """
-        with self.not_empty:
+        with self.mutex:
             if self._closed:
                 return False
             self.queue.extend(deliveries)
-            self._wake()
+            if self._idle:
+                self._wake()
             return True
 
     def take(self, holder: Holder) -> Sequence[Delivery]:
-        """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed."""
-        with self.not_empty:
-            while not self._closed and not self._qsize():
+        """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed.
+
+        While the handler is not fast the holder gets one, and is away with it from the start.
+        """
+        waiting = self.queue
+        with self.mutex:
+            if holder.away:
+                holder.away = False
+                self._busy += 1
+            while not self._closed and not waiting:
                 self._busy -= 1
                 self._idle += 1
                 self.not_empty.wait()
                 self._coming -= 1
             if self._closed:
                 return ()
-            tempo, size = self._tempo, self._qsize()
-            most = 1
+            tempo, size, most = self._tempo, len(waiting), 1
+            # `hand` is written under the lock: a stop finds a message here or there.
             if tempo.most > 1:  # its share at most, so that no other one idles who is worth waking
                 most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + self._idle))))
-            popleft = self.queue.popleft
-            # Under the lock: a stop finds them here or there.
-            holder.hand = hand = [popleft() for _ in range(most)]
-            if (self._full and most == 1) or 2 * (size - most) <= self.maxsize:
-                self._full = False
+                holder.hand = hand = [waiting.popleft() for _ in range(most)]
+            else:
+                holder.hand = hand = [waiting.popleft()]
+                holder.away = True
+                self._busy -= 1
+            if (self._full and most == 1) or ((self._full or self._gathering) and 2 * (size - most) <= self.maxsize):
+                self._full = self._gathering = False
                 self.not_full.notify()
-            if size > most:
+            if size > most and self._idle:
                 self._wake()
             return hand
 
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:
         """Put deliveries that were taken, and not begun, back in front; False once the buffer is closed."""
-        with self.not_empty:
+        with self.mutex:
             if self._closed:
                 return False
             self.queue.extendleft(reversed(deliveries))
             self._wake()
             return True
 
-    def enter(self, holder: Holder) -> None:
-        """A worker begins to take, or comes back after it has left."""
-        with self.mutex:
-            holder.away = False
-            self._busy += 1
-
     def leave(self, holder: Holder) -> None:
-        """The worker's handler takes its time: until it enters again, somebody else has to look after what is here."""
+        """The worker's handler takes its time: until it takes again, somebody else has to look after what is here."""
         with self.mutex:
             if not holder.away:
                 holder.away = True

@@ -42,7 +42,8 @@ class Worker:
         self.native_id: int | None = None  # the same for the operating system
         self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
         self.begun: float | None = None  # monotonic; when the handler started
-        self.away = False  # the handler takes its time; the buffer's to write
+        self.away = True  # see `Holder`; the buffer's to write
+        self._slow = False  # the handler takes its time with what is in hand
         self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 
     def run(self, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]) -> None:
@@ -55,13 +56,10 @@ class Worker:
         self.thread_id, self.native_id = threading.get_ident(), threading.get_native_id()
         try:
             self._session = self._handler.open(self._context)
-            self._buffer.enter(self)
             on_ready()
             while not self.retired and (hand := self._buffer.take(self)):
                 self._process(self._session, hand)
                 self.hand, self.begun = (), None
-                if self.away:
-                    self._buffer.enter(self)
         except Exception as error:
             on_failure(error)
         finally:
@@ -75,15 +73,19 @@ class Worker:
 
     def part(self, place: int) -> None:
         """The message in that place of the hand takes its time, so it stays alone: see `WorkerContext.part`."""
+        self._slow = True
+        if self.away and len(self.hand) == 1:
+            return  # nothing waits behind it, and nobody counts on this worker
         done, tail = self.hand[: place - 1], self.hand[place:]
         self.hand, self.begun = self.hand[place - 1 : place], time.monotonic()
         self._settler.ack_many(done)
         self._retract(tail)
         self._tempo.slow()
-        self.late()
+        self._buffer.leave(self)
 
     def late(self) -> None:
         """The handler takes its time: others have to look after the buffer."""
+        self._slow = True
         self._buffer.leave(self)
 
     def _process(self, session: Session, hand: Sequence[Delivery]) -> None:
@@ -93,9 +95,10 @@ class Worker:
             return
         if self._context.auto_ack:
             self._settler.ack_many(hand)
+        self._slow = False
         self.begun, cpu = time.monotonic(), time.thread_time()  # of the clock, much goes by while other threads run
-        outcomes = session.handle(hand)
-        if outcomes and not self.away:
+        outcomes = session.handle(hand, alone=self.away)
+        if outcomes and not self._slow:
             self._tempo.handled(time.thread_time() - cpu, len(outcomes))
         if outcomes.count(ACK) == len(hand):
             self._settler.ack_many(hand)
@@ -112,9 +115,11 @@ class Worker:
         Should the process die, all of the hand count an attempt, and some of them never had it. So it happens to a
         message at most once: one that was tried before is handled alone.
         """
-        together = next((place or 1 for place, delivery in enumerate(hand) if delivery.message.attempts), len(hand))
-        self._give_back(hand[together:])
-        return self._subscription.begin(hand[:together])
+        if len(hand) > 1:
+            together = next((place or 1 for place, delivery in enumerate(hand) if delivery.message.attempts), len(hand))
+            self._give_back(hand[together:])
+            hand = hand[:together]
+        return self._subscription.begin(hand)
 
     def _retract(self, deliveries: Sequence[Delivery]) -> None:
         """Give back what has begun together with others, and has not started after all."""

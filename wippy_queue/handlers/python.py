@@ -79,7 +79,7 @@ class PythonSession:
         self._function = function
         self._context = context
 
-    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         return [self._handle(deliveries[0])]
 
     def _handle(self, delivery: Delivery) -> Outcome:

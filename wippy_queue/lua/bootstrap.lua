@@ -35,16 +35,19 @@ local place, parted = 0, false
 
 -- What has been published to a queue that takes it at once, and Python does not have yet: each call of Python takes the
 -- interpreter lock, and two threads that want it at the same moment pay more for it than for a quick handler. It goes
--- before Python is called for anything else, and Python takes it when the crossing has ended, however it ended. The keys
--- are numbers, so that Lua needs no memory when Python empties it.
+-- before Python is called for anything else, and with the result when the crossing has ended; when it has ended in
+-- another way Python takes it. Only Python empties it, for a kill may come between any two steps of ours; the keys are
+-- numbers, so that Lua needs no memory for that.
 local outbox = { [0] = 0 } -- [0]: how many bodies there are, at [1] and behind
 local QUEUE <const>, ENCODING <const>, PLACE <const> = -1, -2, -3 -- of all of them; the message that the first is from
 local outbox_size = 0
 
+local function unsent() return outbox[QUEUE], outbox[ENCODING], outbox[PLACE], unpack(outbox, 1, outbox[0]) end
+
 flush = as_function(flush) -- false: the call is over
 
 local function send()
-  if not flush(place) then die() end
+  if not flush(unsent()) then die() end
 end
 
 check = as_function(check) -- whether the call is over; Python takes the chance to part a batch that has become slow
@@ -399,7 +402,7 @@ end
 
 -- 7. What Python calls. Nil means that all went well; else a code comes first.
 
-local FAILED, UNDECODABLE, KILLED, MEMORY, PARTED = 1, 2, 3, 4, 5
+local FAILED, UNDECODABLE, KILLED, MEMORY, PARTED, UNSENT = 1, 2, 3, 4, 5, 6
 local JSON <const>, BINARY <const> = 0, 2
 local readable = lib.readable
 
@@ -475,7 +478,8 @@ local function handle_one(encoding, body)
 end
 
 -- Run the handler for messages: how each is encoded, in one string; nil: all are JSON; then the bodies. It ends early
--- after a failure, whose place `position` tells, and before a message that has been given away.
+-- after a failure, whose place `position` tells, and before a message that has been given away. When all went well and
+-- the outbox is not empty, that is the result.
 local last = 0
 
 local function handle(encodings, ...)
@@ -494,6 +498,7 @@ local function handle(encodings, ...)
     end
   end
   place = 0
+  if outbox[0] > 0 then return UNSENT, unsent() end
 end
 
 local function position() return last end

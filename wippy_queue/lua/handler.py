@@ -19,7 +19,7 @@ from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
 from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, Unsent, error_from
-from wippy_queue.message import Encoding
+from wippy_queue.message import Encoding, Message
 
 MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise
 
@@ -168,11 +168,6 @@ class LuaFunction:
             error = Invalid(f"{self.id}: {error.message}", details=error.details)
         raise _with_trace(error, trace)
 
-    def is_worn(self, runtime: Runtime) -> bool:
-        """Whether the runtime is to be replaced before its next call."""
-        recycle_after = self._host.recycle_after
-        return runtime.spoiled or 0 < recycle_after < runtime.calls
-
     def new_context(self, worker: WorkerContext | None) -> CallContext:
         cancel = threading.Event() if worker is None else worker.cancel
         security = None if worker is None else worker.security
@@ -197,7 +192,7 @@ class LuaFunction:
             return Runtime(self.new_context(None), self._memory_limit)  # whoever calls loads it, as the one who acts
 
     def _give_back(self, runtime: Runtime) -> None:
-        if self.is_worn(runtime) or len(self._idle) >= _IDLE_RUNTIMES:
+        if runtime.spoiled or len(self._idle) >= _IDLE_RUNTIMES:
             runtime.close()
         else:
             self._idle.append(runtime)
@@ -212,23 +207,22 @@ class LuaSession:
         self._context = function.new_context(worker)
         self._runtime = function.make_runtime(self._context)
 
-    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         """Run the handler for several messages in one crossing, as many as go well; see `Session.handle`."""
-        if self._function.is_worn(self._runtime):
+        if self._runtime.spoiled:
             try:
                 self._renew()
             except WippyQueueError as error:
                 return [Outcome(error=error)]
         context, runtime = self._context, self._runtime
-        messages = [delivery.message for delivery in deliveries]
-        encodings = None
-        if any(message.encoding != "json" for message in messages):
-            encodings = bytes(_ENCODINGS[message.encoding] for message in messages)
         context.batch, context.delivery = deliveries, deliveries[0]
         context.parted = context.canceled = False
         context.place = 1
+        messages = [delivery.message for delivery in deliveries]
         try:
-            result = runtime.handle(encodings, [message.body for message in messages], self._timeout)
+            result = runtime.handle(
+                _encodings(messages), [message.body for message in messages], self._timeout, watched=not alone
+            )
         except Unsent as unsent:
             return [*[ACK] * (unsent.place - 1), Outcome(error=unsent.error)]
         finally:
@@ -259,6 +253,14 @@ class LuaSession:
             return Outcome(error=error, undecodable=True)
         failure, trace = self._function.failure(result, self._runtime, self._timeout)
         return Outcome(error=failure, trace=trace, canceled=self._context.canceled)
+
+
+def _encodings(messages: Sequence[Message]) -> bytes | None:
+    """Return what `Runtime.handle` takes."""
+    for message in messages:
+        if message.encoding != "json":
+            return bytes(_ENCODINGS[message.encoding] for message in messages)
+    return None
 
 
 def _with_trace(error: WippyQueueError, trace: str) -> WippyQueueError:

@@ -182,7 +182,8 @@ class CallContext:
         if self.place and self.batch and not self.parted and self.worker is not None:
             self.parted = True
             self.worker.part(self.place)
-            self.runtime.parted()
+            if len(self.batch) > 1:
+                self.runtime.parted()
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:
         """Return when the function may do this; see `Access.require`. Raises PermissionDenied."""

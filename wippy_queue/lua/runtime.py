@@ -20,6 +20,7 @@ from wippy_queue.lua.convert import error_of_kind, kind_to_lua, outgoing, readab
 from wippy_queue.lua.host import CallContext, Source
 from wippy_queue.lua.limits import COUNT, Deadline
 from wippy_queue.lua.modules import NAMES, QUICK
+from wippy_queue.message import Encoding
 
 # What a call gives: None when all went well, else one of these codes and what belongs to it.
 FAILED: Final = 1
@@ -27,6 +28,7 @@ UNDECODABLE: Final = 2
 KILLED: Final = 3
 MEMORY: Final = 4
 PARTED: Final = 5  # a batch was cut short: what follows was given away
+UNSENT: Final = 6  # all went well, and what was published comes along
 
 Failure = tuple[Any, ...]
 
@@ -74,7 +76,8 @@ class Runtime:
         self.context = context
         context.runtime = self
         self.calls = 0
-        self.spoiled = False  # by a kill or for lack of memory: to be replaced
+        self.spoiled = False  # by a kill, for lack of memory or by its age: to be replaced before the next call
+        self._last_call = host.recycle_after + 1 if host.recycle_after else math.inf  # loading is the first one
         self._budget = memory_limit
         self._interrupt: BaseException | None = None
         self._withheld: tuple[Any, ...] = (False,)  # results that Lua had no room for
@@ -141,20 +144,24 @@ class Runtime:
         self._base = self._lua.get_memory_used()
         return failure
 
-    def handle(self, encodings: bytes | None, bodies: Sequence[bytes], timeout: float | None = None) -> Failure | None:
+    def handle(
+        self, encodings: bytes | None, bodies: Sequence[bytes], timeout: float | None = None, *, watched: bool = True
+    ) -> Failure | None:
         """Run the handler for messages, one after the other in one crossing.
 
         Args:
             encodings: how each is encoded (0: JSON, 1: msgpack, 2: bytes as they are); None: they are all JSON.
             bodies: of the messages.
             timeout: seconds that one message may take; None: no limit. Several want 0.1 at least: see `Deadline`.
+            watched: whether somebody wants to know when they take their time.
 
         Returns:
             None when all went well. Else what is wrong with the message at `position`, counted from 1, and those behind
             it were not begun; or PARTED: those from `position` on were not begun.
         """
         size = sum(map(len, bodies))
-        result: Failure | None = self._call(self._handle, encodings, *bodies, size=size, timeout=timeout, batch=True)
+        call = self._call
+        result: Failure | None = call(self._handle, encodings, *bodies, size=size, timeout=timeout, watched=watched)
         return result
 
     def position(self) -> int:
@@ -229,10 +236,12 @@ class Runtime:
 
     # The call.
 
-    def _call(self, function: Any, *arguments: Any, size: int, timeout: float | None, batch: bool = False) -> Any:
+    def _call(self, function: Any, *arguments: Any, size: int, timeout: float | None, watched: bool = False) -> Any:
         lua, deadline = self._lua, self._deadline
         self.calls += 1
-        if not deadline.start(timeout, batch):
+        if self.calls >= self._last_call:
+            self.spoiled = True
+        if not deadline.start(timeout, watched):
             return (KILLED,)
         if timeout is not None:
             self.context.deadline = deadline.at
@@ -248,10 +257,13 @@ class Runtime:
             deadline.stop()
             if timeout is not None:
                 self.context.deadline = math.inf
-        if self._outbox[0]:
-            self._send()
         if result is None and not deadline.expired:
             return None
+        if type(result) is tuple and result[0] == UNSENT:
+            self._send(*result[1:])
+            result = None
+        elif self._outbox[0]:
+            self._send(*self._unsent())
         return self._ended(result)
 
     def _uncaught(self, error: lua54.LuaError) -> tuple[Any, ...]:
@@ -312,25 +324,28 @@ class Runtime:
             self._abort(error)
             return True
 
-    def _flush(self, place: int) -> bool:
+    def _flush(self, *unsent: Any) -> bool:
         """Lua gives what it has kept back in its outbox; False: the call is over."""
         try:
-            self._send()
+            self._send(*unsent)
         except BaseException as error:
             self._abort(error)
         return not self._deadline.is_over()
 
-    def _send(self) -> None:
-        """Publish what is in Lua's outbox; see bootstrap.lua, which says how it is laid out."""
+    def _unsent(self) -> Sequence[Any]:
+        """Return what is in Lua's outbox. Each look into a table of Lua lets go of the interpreter lock."""
         outbox = self._outbox
-        count, outbox[0] = outbox[0], 0
-        queue_id, encoding, place = (outbox[-key] for key in (1, 2, 3))
-        bodies = []
-        for index in range(1, count + 1):
-            bodies.append(outbox[index].encode("latin-1"))
+        return [*(outbox[-key] for key in (1, 2, 3)), *(outbox[index + 1] for index in range(outbox[0]))]
+
+    def _send(self, queue_id: str, encoding: Encoding, place: int, *bodies: str) -> None:
+        """Publish what is in Lua's outbox, and empty it; see bootstrap.lua, which says how it is laid out."""
+        outbox = self._outbox
+        outbox[0] = 0
+        for index in range(1, len(bodies) + 1):
             outbox[index] = None
         try:
-            self.context.host.post(readable(queue_id.encode("latin-1")), bodies, encoding)
+            queue_id = readable(queue_id.encode("latin-1"))
+            self.context.host.post(queue_id, [body.encode("latin-1") for body in bodies], encoding)
         except WippyQueueError as error:
             raise Unsent(place, error) from error
 
@@ -346,27 +361,28 @@ class Runtime:
         watchdog parts it, if need be.
         """
         visit = function if never_waits else self._visitor(function)
+        context, is_over = self.context, self._deadline.is_over
 
         def guarded(place: int, *arguments: Any) -> tuple[Any, ...]:
             try:
-                self.context.arrive(place)
-                if self._deadline.is_over():
+                context.arrive(place)
+                if is_over():
                     return (None,)
                 try:
                     result = visit(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
-                    ok = 1 if self.context.parted else True
+                    ok = 1 if context.parted else True
                     flat = (ok, *map(outgoing, result)) if type(result) is tuple else (ok, outgoing(result))
                 except WippyQueueError as error:
                     if error.kind is Kind.CANCELED:
-                        self.context.canceled = True
+                        context.canceled = True
                     flat = _failure(error)
                 except Exception as error:
                     _logger.exception(
                         "a Python function that Lua called has failed",
-                        extra={"fields": {"function": self.context.function}},
+                        extra={"fields": {"function": context.function}},
                     )
                     flat = _failure(Internal(f"{type(error).__name__}: {error}"))
-                if self._deadline.is_over():
+                if is_over():
                     return (None,)
                 if self._has_room(flat):
                     return flat
@@ -410,7 +426,10 @@ class Runtime:
         limit = lua.get_max_memory()
         if not limit:
             return True
-        need = _ROOM + sum(len(value) + 64 for value in values if type(value) is bytes)
+        need = _ROOM
+        for value in values:
+            if type(value) is bytes:
+                need += len(value) + 64
         return bool(limit - lua.get_memory_used() >= need)
 
     # Modules and libraries.

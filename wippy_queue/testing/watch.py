@@ -101,11 +101,11 @@ class _WatchedSession:
         self._context = context
         self._watch = watch
 
-    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         self._watch.tick(running=1)
         error: WippyQueueError | None = None
         try:
-            [outcome] = self._session.handle(deliveries[:1])
+            [outcome] = self._session.handle(deliveries[:1], alone=alone)
             if outcome.error is not None and not outcome.canceled:
                 error = self._explained(outcome, outcome.error, deliveries[0])
         finally:

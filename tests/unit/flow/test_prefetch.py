@@ -16,7 +16,7 @@ from wippy_queue.flow.tempo import Tempo
 
 class Hand:
     hand: Sequence[Delivery] = ()
-    away = False
+    away = True
 
 
 def deliveries(count: int) -> list[Delivery]:
@@ -105,8 +105,7 @@ def fast(most: int, awake: int) -> Tempo:
 def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles_who_is_worth_waking() -> None:
     tempo = fast(16, awake=4)
     buffer = PrefetchBuffer(20, tempo)
-    for _ in range(8):
-        buffer.enter(Hand())
+    buffer._busy = 8
     put = deliveries(20)
     buffer.put_many(put)
     assert buffer.take(Hand()) == put[:5]
@@ -140,7 +139,6 @@ class Workers:
         eventually(lambda: buffer._idle == count, "all wait")
 
     def _take(self) -> None:
-        self.buffer.enter(Hand())
         self.taken.put(len(self.buffer.take(Hand())))
 
     def end(self) -> None:
@@ -174,6 +172,8 @@ def test_when_a_handler_takes_its_time_somebody_else_looks_after_the_rest() -> N
     buffer.put_many(deliveries(6))
     assert workers.taken.get(timeout=DEADLINE) == 2
     tempo.slow()
-    buffer.leave(Hand())
+    holder = Hand()
+    holder.away = False
+    buffer.leave(holder)
     assert [workers.taken.get(timeout=DEADLINE) for _ in range(2)] == [1, 1]
     workers.end()

@@ -45,7 +45,7 @@ class Handler:
     def open(self, context: WorkerContext) -> Handler:
         return self
 
-    def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         first, self.handle_first = self.handle_first, None
         outcomes = first(deliveries) if first else [ACK] * len(deliveries)
         self.left -= len(outcomes)

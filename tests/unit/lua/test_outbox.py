@@ -51,19 +51,20 @@ def handle(
     hook_mode: HookMode = "async",
     timeout: float | None = None,
     worker: WorkerContext | None = None,
+    alone: bool = False,
 ) -> Sequence[Outcome]:
     host = make_host(posts, may_wait=lambda _: False, hook_mode=hook_mode)
     function = make_function(HANDLER, modules=("queue",), host=host, timeout=timeout, memory_limit=4 << 20)
     session = function.open(worker or make_worker())
     try:
-        return session.handle([make_delivery(body.encode()) for body in bodies])
+        return session.handle([make_delivery(body.encode()) for body in bodies], alone=alone)
     finally:
         session.close()
 
 
 def test_what_a_batch_publishes_goes_together_and_in_order() -> None:
     posts = Posts()
-    assert handle(posts, '{"n": 1}', '{"n": 2}', '{"n": 3}') == [ACK] * 3
+    assert handle(posts, '{"n": 1}', '{"n": 2}', '{"n": 3}', alone=True) == [ACK] * 3
     assert posts.bodies == [b"1", b"2", b"3"]
     assert posts.sizes == [3]
 
@@ -80,7 +81,7 @@ def test_no_more_than_64_wait_and_no_more_than_64_kib() -> None:
 def test_another_queue_or_headers_do_not_overtake() -> None:
     posts = Posts()
     packed, headed = '{"n": 2, "queue": "app:packed"}', '{"n": 3, "headers": {"kind": "late"}}'
-    assert handle(posts, '{"n": 1}', packed, '{"n": 1}', headed, '{"n": 4}') == [ACK] * 5
+    assert handle(posts, '{"n": 1}', packed, '{"n": 1}', headed, '{"n": 4}', alone=True) == [ACK] * 5
     assert posts.bodies == [b"1", b"\x02", b"1", b"3", b"4"]
     assert posts.messages[3][3] == {"kind": "late"}
 

@@ -358,7 +358,8 @@ class MemoryQueue:
                     self._append(settlement.message or delivery.message)
                     arrived += 1
             self._in_flight -= len(done)
-            self._announce(arrived)
+            if arrived:
+                self._announce(arrived)
             if subscription.starved:
                 subscription.wake.notify()
             self._after_leaving()
@@ -380,7 +381,7 @@ class MemoryQueue:
         """Wake who waits for messages to leave. Caller holds the lock."""
         if self._options.max_length:
             self._room.notify_all()
-        if self._count() == 0:
+        if not self._in_flight and self._count() == 0:
             self._idle.notify_all()
 
     def close_subscription(self, subscription: Subscription) -> None:
