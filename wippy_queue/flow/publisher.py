@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import attrs
+import msgspec
 
 from wippy_queue.clock import Clock
 from wippy_queue.codecs import encode_body
@@ -31,8 +31,7 @@ _TAIL: Final = (1 << 48) - 1
 _OPTION_PREFIX: Final = "wippy."
 
 
-@attrs.frozen(kw_only=True)
-class PublishOptions:
+class PublishOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a publisher may ask for beside body and headers; seconds."""
 
     message_id: str | None = None
@@ -243,11 +242,11 @@ def split_headers(
             )
         if getattr(options, name) is None:
             wish: Any = _option_value(name, value)
-            options = attrs.evolve(options, **{name: wish})
+            options = msgspec.structs.replace(options, **{name: wish})
     return kept or NO_HEADERS, options
 
 
-_OPTION_NAMES: Final = tuple(field.name for field in attrs.fields(PublishOptions))
+_OPTION_NAMES: Final = PublishOptions.__struct_fields__
 
 
 def _travels(value: object) -> bool:
@@ -279,7 +278,7 @@ def _check_options(
     options: PublishOptions, headers: Mapping[str, HeaderValue], capabilities: Capabilities, route: Route
 ) -> int:
     """Return the priority, after refusing what makes no sense or what the driver cannot do."""
-    if options is _NO_OPTIONS and not headers:
+    if options == _NO_OPTIONS and not headers:
         return 0
     message_id: Any = options.message_id
     if message_id is not None and (type(message_id) is not str or not message_id):

@@ -120,21 +120,16 @@ class Settler:
         self.handed_back: list[Delivery] = []  # untouched, or by handlers that a stop has cancelled
         self.burying: set[Delivery] = set()  # on their way to where dead letters are kept
 
-    def unspent(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Give up the messages whose last attempt was a crash, so that no handler has said so; return the others."""
-        spent = [delivery for delivery in deliveries if delivery.message.attempts >= self._max_attempts]
-        if not spent:
-            return deliveries
-        for delivery in spent:
-            self._give_up(delivery)
-        return [delivery for delivery in deliveries if delivery not in spent]
-
-    def _give_up(self, delivery: Delivery) -> None:
+    def give_up_if_spent(self, delivery: Delivery) -> bool:
+        """Give up a message whose last attempt was a crash, so that no handler has said so; say whether it was one."""
         message = delivery.message
+        if message.attempts < self._max_attempts:
+            return False
         if delivery.claim():
             error = WippyQueueError(f"its handler was started {message.attempts} times and never came back")
             if self._bury(delivery, message, "attempts", error).verdict == "requeue":
                 self._requeue(delivery, message, max(_BURIAL_RETRY, self._retry.delay(message.attempts)))
+        return True
 
     def ack(self, delivery: Delivery) -> bool:
         """Remove the message; False when it was settled already."""

@@ -90,7 +90,7 @@ class Worker:
 
     def _process(self, session: Session, hand: Sequence[Delivery]) -> None:
         """Run the handler and settle; deliveries that were not begun go back in front of the buffer."""
-        hand = self.hand = self._begin(self._settler.unspent(hand))
+        hand = self.hand = self._begin(hand)
         if not hand:
             return
         if self._context.auto_ack:
@@ -115,10 +115,13 @@ class Worker:
         Should the process die, all of the hand count an attempt, and some of them never had it. So it happens to a
         message at most once: one that was tried before is handled alone.
         """
-        if len(hand) > 1:
-            together = next((place or 1 for place, delivery in enumerate(hand) if delivery.message.attempts), len(hand))
-            self._give_back(hand[together:])
-            hand = hand[:together]
+        for place, delivery in enumerate(hand):
+            if delivery.message.attempts:
+                self._give_back(hand[place or 1 :])
+                if place == 0 and self._settler.give_up_if_spent(delivery):
+                    return ()
+                hand = hand[: place or 1]
+                break
         return self._subscription.begin(hand)
 
     def _retract(self, deliveries: Sequence[Delivery]) -> None:

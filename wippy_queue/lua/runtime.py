@@ -426,11 +426,11 @@ class Runtime:
         limit = lua.get_max_memory()
         if not limit:
             return True
-        need = _ROOM
+        free: int = limit - lua.get_memory_used() - _ROOM
         for value in values:
             if type(value) is bytes:
-                need += len(value) + 64
-        return bool(limit - lua.get_memory_used() >= need)
+                free -= len(value) + 64
+        return free >= 0
 
     # Modules and libraries.
 

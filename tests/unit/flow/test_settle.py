@@ -221,7 +221,7 @@ def test_a_message_that_crashed_its_last_attempt_is_given_up_before_the_handler_
     subscription, grave = FakeSubscription(), Grave()
     made, _ = settler(subscription, grave)
     fresh, spent, again = (Delivery(message(attempts=n), n) for n in (2, attempts, 0))
-    assert made.unspent([fresh, spent, again]) == [fresh, again]
+    assert [made.give_up_if_spent(delivery) for delivery in (fresh, spent, again)] == [False, True, False]
     assert [(buried.attempts, reason) for buried, reason in grave.buried] == [(attempts, "attempts")]
     assert [settlement.action for settlement in subscription.settled] == ["ack"]
 
@@ -229,7 +229,7 @@ def test_a_message_that_crashed_its_last_attempt_is_given_up_before_the_handler_
 def test_one_that_was_given_up_and_cannot_be_buried_stays_and_waits() -> None:
     subscription = FakeSubscription()
     made, _ = settler(subscription, Grave(Unavailable("away")))
-    assert made.unspent([Delivery(message(attempts=3), 1)]) == []
+    assert made.give_up_if_spent(Delivery(message(attempts=3), 1))
     [settlement] = subscription.settled
     assert (settlement.action, settlement.message and settlement.message.attempts) == ("requeue", 3)
     assert settlement.delay >= 1.0

@@ -134,24 +134,23 @@ class MemoryQueue:
         heapq.heappush(self._delayed, (due, next(self._order), message))
         self._driver.wake_at(due)
 
-    def _expires_at(self, message: Message) -> float:
-        due = math.inf if message.expires_at is None else message.expires_at
-        if self._options.message_ttl is not None:
-            due = min(due, message.timestamp + self._options.message_ttl)
-        return due
-
     def _watch_expiry(self, message: Message) -> None:
-        expires_at = self._expires_at(message)
-        if expires_at < math.inf:
-            order = next(self._order)
-            self._mortal[id(message)] = (order, message)
-            due = self._clock.monotonic() + max(0.0, expires_at - self._clock.time())
-            heapq.heappush(self._expiries, (due, order, id(message)))
-            if len(self._expiries) > 2 * len(self._mortal) + 1000:  # most are stale: they were handled long before
-                alive = {order for order, _ in self._mortal.values()}
-                self._expiries = [entry for entry in self._expiries if entry[1] in alive]
-                heapq.heapify(self._expiries)
-            self._driver.wake_at(due)
+        expires_at, ttl = message.expires_at, self._options.message_ttl
+        if expires_at is None and ttl is None:
+            return
+        ends_at = min(
+            math.inf if expires_at is None else expires_at,
+            math.inf if ttl is None else message.timestamp + ttl,
+        )
+        order = next(self._order)
+        self._mortal[id(message)] = (order, message)
+        due = self._clock.monotonic() + max(0.0, ends_at - self._clock.time())
+        heapq.heappush(self._expiries, (due, order, id(message)))
+        if len(self._expiries) > 2 * len(self._mortal) + 1000:  # most are stale: they were handled long before
+            alive = {order for order, _ in self._mortal.values()}
+            self._expiries = [entry for entry in self._expiries if entry[1] in alive]
+            heapq.heapify(self._expiries)
+        self._driver.wake_at(due)
 
     # time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -27,8 +28,11 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
     """Return the functions that time.lua calls."""
 
     def sleep(nanoseconds: int) -> bool:
-        left = context.deadline - time.monotonic()
-        if context.cancel.wait(min(max(0.0, nanoseconds / 1e9), max(0.0, left), threading.TIMEOUT_MAX)):
+        context.part()
+        seconds = min(max(0.0, nanoseconds / 1e9), threading.TIMEOUT_MAX)
+        if context.deadline != math.inf:
+            seconds = min(seconds, max(0.0, context.deadline - time.monotonic()))
+        if context.cancel.wait(seconds):
             raise Canceled("time.sleep: the worker is stopping")
         return True
 
