@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 
 class Signal:
@@ -17,7 +18,16 @@ class Signal:
             self.count += 1
             self._condition.notify_all()
 
-    def wait(self, seen: int, timeout: float) -> bool:
-        """Return True as soon as ``count`` is not ``seen``, False after ``timeout`` seconds."""
+    def wait(self, seen: int, timeout: float, rest: float = 0.0) -> bool:
+        """Return True as soon as ``count`` is not ``seen``, False after ``timeout`` seconds.
+
+        Args:
+            seen: the count before the look at the world.
+            timeout: seconds.
+            rest: seconds to let go by in any case, where a look costs something.
+        """
+        if rest > 0:
+            time.sleep(max(0.0, min(rest, timeout)))
+            timeout -= rest
         with self._condition:
             return self._condition.wait_for(lambda: self.count != seen, timeout)

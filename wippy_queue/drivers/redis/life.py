@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 500  # messages that one script takes, so that it holds nobody else up for long
 _CHUNK_BYTES: Final = 1024 * 1024
 _POLL: Final = 0.1  # seconds between two looks at what other processes may have changed
+_JOIN_REST: Final = 0.005  # seconds; each look of a join costs as much as some messages
 _ENDING: Final = 1.0  # seconds of a stop for threads whose connections were closed
 
 
@@ -259,7 +260,7 @@ class Life:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            queue.left.wait(seen, min(left, _POLL))
+            queue.left.wait(seen, min(left, _POLL), _JOIN_REST)
             if self._closing.is_set():
                 raise Unavailable(f"driver {self._id} was stopped while {queue.queue.id} was waited for")
 

@@ -24,6 +24,7 @@ from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
 
+_JOIN_REST: Final = 0.005  # seconds; each look of a join keeps the interpreter from the messages
 _WAIT: Final = 5.0  # seconds for other processes' transactions, where the caller names none
 
 
@@ -245,6 +246,6 @@ class _Open:
             if left <= 0:
                 return False
             with self._watch.open():
-                queue.left.wait(seen, left)
+                queue.left.wait(seen, left, _JOIN_REST)
             if self._closing:
                 raise Unavailable(f"driver {self._id} was stopped while {queue.queue.id} was waited for")

@@ -150,7 +150,7 @@ class Writer:
             if not batch:
                 return
             for call in batch:
-                if not self._do(call):
+                if not self._do(call, alone=len(batch) == 1):
                     break
             if not self._connection.in_transaction:  # SQLite itself has undone everything
                 cause = next((call.error for call in batch if call.error is not None), None)
@@ -184,10 +184,11 @@ class Writer:
             batch = [call for call in batch if call.error is None]
         return batch
 
-    def _do(self, call: _Call) -> bool:
-        """Do one call; return False when the whole transaction is lost."""
+    def _do(self, call: _Call, *, alone: bool) -> bool:
+        """Do one call, which may have the transaction for itself; return False when the whole transaction is lost."""
         execute = self._connection.execute
-        execute("SAVEPOINT call")
+        if not alone:
+            execute("SAVEPOINT call")
         try:
             call.result = call.work(self._connection)
         except (sqlite3.Error, OSError) as error:
@@ -195,10 +196,13 @@ class Writer:
         except Exception as error:
             call.error = error
         if call.error is not None:
+            if alone:
+                self._undo()
             if not self._connection.in_transaction:
                 return False
             execute("ROLLBACK TO call")
-        execute("RELEASE call")
+        if not alone:
+            execute("RELEASE call")
         return True
 
     def _undo(self) -> None:
