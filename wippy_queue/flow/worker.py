@@ -97,7 +97,8 @@ class Worker:
             self._settler.ack_many(hand)
         self._slow = False
         self.begun, cpu = time.monotonic(), time.thread_time()  # of the clock, much goes by while other threads run
-        outcomes = session.handle(hand, alone=self.away)
+        # A word of the watchdog about the hand before this one may come now, so being away alone says nothing.
+        outcomes = session.handle(hand, alone=self.away and len(hand) == 1)
         if outcomes and not self._slow:
             self._tempo.handled(time.thread_time() - cpu, len(outcomes))
         if outcomes.count(ACK) == len(hand):

@@ -25,9 +25,12 @@ class Subscription(FakeSubscription):
         super().__init__()
         self.begun: list[list[str]] = []
         self.retracted: list[str] = []
+        self.on_begin: Callable[[], None] = lambda: None
+        self.alone: list[tuple[int, bool]] = []  # what the handler was told of each hand
 
     def begin(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         self.begun.append(names(deliveries))
+        self.on_begin()
         return deliveries
 
     def retract(self, deliveries: Sequence[Delivery]) -> None:
@@ -39,6 +42,7 @@ class Handler:
     """Handles with ``handle``; ends the worker when the last message has been handled."""
 
     buffer: PrefetchBuffer
+    subscription: Subscription
     left: int
     handle_first: Callable[[Sequence[Delivery]], Sequence[Outcome]] | None = None
 
@@ -46,6 +50,7 @@ class Handler:
         return self
 
     def handle(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
+        self.subscription.alone.append((len(deliveries), alone))
         first, self.handle_first = self.handle_first, None
         outcomes = first(deliveries) if first else [ACK] * len(deliveries)
         self.left -= len(outcomes)
@@ -64,10 +69,13 @@ def names(deliveries: Sequence[Delivery]) -> list[str]:
 def run(
     attempts: Sequence[int],
     handle: Callable[[WorkerContext, Sequence[Delivery]], Sequence[Outcome]] | None = None,
+    *,
+    most: int = 16,
+    word_of_the_watchdog: bool = False,
 ) -> Subscription:
-    """Let a worker take all the messages at once, and return once each has been handled."""
-    subscription, tempo, cancel = Subscription(), Tempo(16, 100), threading.Event()
-    tempo.most = 16
+    """Let a worker take up to ``most`` messages at once, and return once each has been handled."""
+    subscription, tempo, cancel = Subscription(), Tempo(most, 100), threading.Event()
+    tempo.most = most
     buffer = PrefetchBuffer(100, tempo)
     buffer.put_many([Delivery(message(f"m-{n}", attempts=tried), n) for n, tried in enumerate(attempts)])
     where = queue()
@@ -82,9 +90,12 @@ def run(
         emit=lambda _: None,
     )
     context = WorkerContext(consumer=CONSUMER, queue=where.id, worker=0, settle=settler.settle, cancel=cancel)
-    handler = Handler(buffer, len(attempts), None if handle is None else lambda hand: handle(context, hand))
+    first = None if handle is None else lambda hand: handle(context, hand)
+    handler = Handler(buffer, subscription, len(attempts), first)
     worker = Worker(handler, context, buffer, subscription, settler, tempo)
     context.part = worker.part
+    if word_of_the_watchdog:
+        subscription.on_begin = worker.late
     failures: list[Exception] = []
     worker.run(lambda: None, failures.append)
     assert failures == []
@@ -116,3 +127,12 @@ def test_so_is_what_lies_behind_a_message_that_takes_its_time() -> None:
     subscription = run([0] * 4, part_at_the_second)
     assert subscription.retracted == ["m-2", "m-3"]
     assert names([settlement.delivery for settlement in subscription.settled])[:2] == ["m-0", "m-1"]
+
+
+def test_while_handlers_are_slow_each_message_is_alone() -> None:
+    assert run([0] * 3, most=1).alone == [(1, True)] * 3
+
+
+def test_several_are_watched_even_if_the_watchdog_was_late_with_a_word_about_those_before_them() -> None:
+    assert run([0] * 4).alone == [(4, False)]
+    assert run([0] * 4, word_of_the_watchdog=True).alone == [(4, False)]
