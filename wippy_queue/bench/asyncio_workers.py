@@ -24,7 +24,7 @@ from wippy_queue.message import Message
 
 BATCH: Final = 64  # messages that go into Lua in one crossing, while handlers are fast
 _THREAD_BATCH: Final = 16  # messages that go to a thread at a time
-_TURN: Final = 0.001  # seconds of the loop's time that a batch is to take at most
+_TURN: Final = 0.004  # seconds of the loop's time that a batch is to take at most
 _FAST: Final = 100e-6  # seconds that a handler in a thread takes at most to count as fast
 _PATIENCE: Final = 0.002  # seconds after which other workers may have what a thread has not begun
 _LOAD_TIMEOUT: Final = 10.0  # seconds

@@ -15,9 +15,11 @@ def sizes(tempo: Tempo, seconds: float, times: int) -> list[int]:
     return found
 
 
-def test_more_and_more_while_they_are_fast_but_no_longer_than_a_millisecond() -> None:
+def test_more_and_more_while_they_are_fast_but_no_longer_than_four_milliseconds() -> None:
     assert sizes(Tempo(64, 400), 1e-6, 7) == [2, 4, 8, 16, 32, 64, 64]
-    assert sizes(Tempo(64, 400), 1e-4, 5) == [2, 4, 8, 10, 10]
+    assert sizes(Tempo(64, 400), 1e-4, 7) == [2, 4, 8, 16, 32, 40, 40]
+    assert sizes(Tempo(64, 400), 1e-3, 3) == [2, 4, 4]
+    assert sizes(Tempo(64, 400), 3e-3, 3) == [1, 1, 1]
 
 
 def test_one_at_a_time_while_all_are_slow() -> None:
