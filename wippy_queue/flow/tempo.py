@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-# Seconds of processor time that the messages which a worker takes at a time may last together: handlers of 1 ms are some
-# 10 % faster with four than with one, and it stays well below what has a hand parted (see limits.py).
+# Seconds of processor time that the messages which a worker takes at a time may last together: handlers of 1 ms are
+# some 10 % faster with four than with one, and it stays well below what has a hand parted (see limits.py).
 _SPAN: Final = 4e-3
 _WORTH: Final = 150e-6  # seconds of work that are worth waking one more thread: two or three changes of threads
 
