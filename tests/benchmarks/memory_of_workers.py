@@ -73,9 +73,9 @@ def take_turns(workers: int) -> threading.Barrier:
     here, done = threading.Barrier(workers), threading.Barrier(workers + 1)
     handle = LuaSession.handle
 
-    def together(session: LuaSession, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def together(session: LuaSession, deliveries: Sequence[Delivery], *, alone: bool = False) -> Sequence[Outcome]:
         here.wait(_TIMEOUT)
-        outcomes = handle(session, deliveries)
+        outcomes = handle(session, deliveries, alone=alone)
         assert all(outcome.ok for outcome in outcomes), outcomes
         done.wait(_TIMEOUT)
         return outcomes
