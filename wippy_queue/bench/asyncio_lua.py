@@ -17,7 +17,7 @@ import attrs
 import wippy_queue.lua
 from wippy_queue.delivery import Delivery
 from wippy_queue.lua.host import CallContext, Chunks
-from wippy_queue.lua.runtime import UNSENT, Failure, Runtime
+from wippy_queue.lua.runtime import Failure, Runtime
 from wippy_queue.message import Encoding
 
 # What a handler, or the end of one, makes a crossing return with.
@@ -44,7 +44,7 @@ os.loop = {{
 }}
 local code = arguments[2]('{_ORIGINAL}') -- its function that fetches files
 local parts = pack(load(code, '=[wippy]', 'b')(unpack(arguments, 1, arguments.n)))
-local handle_one, outbox, DONE = parts[5], parts[10], {{}} -- of what it returns: what runs one message
+local handle_one, well, DONE = parts[5], parts[6], {{}} -- of what it returns: what runs one message, and what ends all
 
 local function tell(code, ...)
   if code ~= nil then yield('{OUTCOME}', at, code, ...) end
@@ -68,7 +68,7 @@ local function outcome(ok, why, ...)
     error(why, 0)
   end
   if why ~= DONE then return why, ... end
-  if outbox[0] > 0 then return {UNSENT}, outbox[-1], outbox[-2], outbox[-3], unpack(outbox, 1, outbox[0]) end
+  return well()
 end
 
 parts[4] = function(first, second, ...)

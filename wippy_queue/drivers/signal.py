@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Final
+
+JOIN_REST: Final = 0.005  # seconds between two looks of a join, each of which costs as much as some messages
 
 
 class Signal:

@@ -91,14 +91,13 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if self._closed:
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
-            # `hand` is written under the lock: a stop finds a message here or there.
-            if tempo.most > 1:  # its share at most, so that no other one idles who is worth waking
+            if tempo.fast:  # its share at most, so that no other one idles who is worth waking
                 most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + self._idle))))
-                holder.hand = hand = [waiting.popleft() for _ in range(most)]
             else:
-                holder.hand = hand = [waiting.popleft()]
                 holder.away = True
                 self._busy -= 1
+            # Under the lock: a stop finds them here or there.
+            holder.hand = hand = [waiting.popleft() for _ in range(most)]
             if (self._full and most == 1) or ((self._full or self._gathering) and 2 * (size - most) <= self.maxsize):
                 self._full = self._gathering = False
                 self.not_full.notify()

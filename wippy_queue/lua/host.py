@@ -182,7 +182,7 @@ class CallContext:
         if self.place and self.batch and not self.parted and self.worker is not None:
             self.parted = True
             self.worker.part(self.place)
-            if len(self.batch) > 1:
+            if len(self.batch) > 1:  # the clock of one alone has started with it
                 self.runtime.parted()
 
     def require(self, action: str, *resources: str, meta: Mapping[str, Any] = NOTHING) -> None:

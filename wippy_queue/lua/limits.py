@@ -25,7 +25,6 @@ _GRID: Final = 0.005  # seconds; batches that become slow within so many are loo
 _IDLE: Final = 10.0  # seconds without a deadline after which the watchdog's thread ends
 _FIRST_RETRY: Final = 0.01  # seconds until a hook that seems to have got lost is armed again; doubles up to
 _LAST_RETRY: Final = 1.0
-_NEVER: Final = math.inf
 
 _logger = logging.getLogger(__name__)
 
@@ -178,13 +177,13 @@ class Deadline:
         self._on_late = on_late  # called on the watchdog's thread when a batch has become slow
         self._hook: AsyncHook | None = None  # None: a count hook, or nothing, asks `is_over` now and then
         self._lock = threading.Lock()
-        self._watched_at = _NEVER  # when the watchdog looks here next
+        self._watched_at = math.inf  # when the watchdog looks here next
         self._retry = _FIRST_RETRY
         self._running = False
-        self._slow_at = _NEVER  # monotonic; when the batch that runs is to be parted
+        self._slow_at = math.inf  # monotonic; when the batch that runs is to be parted
         self._knocked = False  # the hook is set to part a batch
         self._timeout: float | None = None  # of the call that runs
-        self.at = _NEVER  # monotonic seconds
+        self.at = math.inf  # monotonic seconds
         self.expired = False
         self.killed = False
 
@@ -221,9 +220,9 @@ class Deadline:
     def stop(self) -> None:
         """The call has ended."""
         self._running = False
-        if self.at != _NEVER or self._slow_at != _NEVER or self._knocked:
+        if self.at != math.inf or self._slow_at != math.inf or self._knocked:
             with self._lock:  # a deadline that is being acted on is this call's, never the next one's
-                self.at = self._slow_at = _NEVER
+                self.at = self._slow_at = math.inf
                 self._timeout = None
                 if self._knocked:  # too late for this call, and not meant for the next one
                     self._quiet()
@@ -240,14 +239,14 @@ class Deadline:
     def restart(self) -> None:
         """The batch is parted: the message that runs has its own time."""
         with self._lock:
-            self._slow_at = _NEVER
+            self._slow_at = math.inf
             if self._timeout is not None and not self.expired:
                 self.at = time.monotonic() + self._timeout  # later than before, so the watchdog will look again
 
     def relax(self) -> None:
         """The hook was called, and not to kill: it is not needed any more."""
         with self._lock:
-            self._slow_at = _NEVER
+            self._slow_at = math.inf
             self._quiet()
 
     def _quiet(self) -> None:
@@ -275,14 +274,14 @@ class Deadline:
         """Say whether the call must end."""
         if self.killed or self.expired:
             return True
-        if self.at != _NEVER and time.monotonic() >= self.at:
+        if self.at != math.inf and time.monotonic() >= self.at:
             self.expired = True
             return True
         return False
 
     def overdue(self, now: float) -> float | None:
         with self._lock:
-            self._watched_at = _NEVER  # before `at` is read: `start` writes and reads them in the other order
+            self._watched_at = math.inf  # before `at` is read: `start` writes and reads them in the other order
             if not self._running:
                 return None
             if self._hook is not None and (self.killed or now >= self.at):
@@ -293,10 +292,10 @@ class Deadline:
             late = now >= self._slow_at
             if late:
                 self._knocked = True  # before `slow_at` is written: `stop` reads them in the other order
-                self._slow_at = _NEVER
+                self._slow_at = math.inf
                 if self._hook is not None:
                     self._hook.knock()
             self._watched_at = again = self._due()
         if late:
             self._on_late()
-        return None if again == _NEVER else again
+        return None if again == math.inf else again

@@ -28,7 +28,7 @@ UNDECODABLE: Final = 2
 KILLED: Final = 3
 MEMORY: Final = 4
 PARTED: Final = 5  # a batch was cut short: what follows was given away
-UNSENT: Final = 6  # all went well, and what was published comes along
+_UNSENT: Final = 6  # all went well, and what was published comes along
 
 Failure = tuple[Any, ...]
 
@@ -98,7 +98,7 @@ class Runtime:
         self._deadline = Deadline(host.watchdog, self._late)
         hooks = host.hooks
         mode = "count" if host.hook_mode == "async" and hooks is None else host.hook_mode
-        *loaders, handle, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
+        *loaders, handle, _, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
             host.chunks.get("bootstrap.lua"),
             self._ask,
             self._fetch,
@@ -160,8 +160,9 @@ class Runtime:
             it were not begun; or PARTED: those from `position` on were not begun.
         """
         size = sum(map(len, bodies))
-        call = self._call
-        result: Failure | None = call(self._handle, encodings, *bodies, size=size, timeout=timeout, watched=watched)
+        result: Failure | None = self._call(
+            self._handle, encodings, *bodies, size=size, timeout=timeout, watched=watched
+        )
         return result
 
     def position(self) -> int:
@@ -259,10 +260,10 @@ class Runtime:
                 self.context.deadline = math.inf
         if result is None and not deadline.expired:
             return None
-        if type(result) is tuple and result[0] == UNSENT:
+        if type(result) is tuple and result[0] == _UNSENT:
             self._send(*result[1:])
             result = None
-        elif self._outbox[0]:
+        elif self.context.batch and self._outbox[0]:  # calls of functions publish at once
             self._send(*self._unsent())
         return self._ended(result)
 

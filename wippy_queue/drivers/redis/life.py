@@ -20,6 +20,7 @@ from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.drivers.redis.transport import Request, Transport
 from wippy_queue.drivers.redis.waiting import LocalQueue
+from wippy_queue.drivers.signal import JOIN_REST
 from wippy_queue.errors import QueueFull, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
@@ -30,7 +31,6 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 500  # messages that one script takes, so that it holds nobody else up for long
 _CHUNK_BYTES: Final = 1024 * 1024
 _POLL: Final = 0.1  # seconds between two looks at what other processes may have changed
-_JOIN_REST: Final = 0.005  # seconds; each look of a join costs as much as some messages
 _ENDING: Final = 1.0  # seconds of a stop for threads whose connections were closed
 
 
@@ -260,7 +260,7 @@ class Life:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            queue.left.wait(seen, min(left, _POLL), _JOIN_REST)
+            queue.left.wait(seen, min(left, _POLL), JOIN_REST)
             if self._closing.is_set():
                 raise Unavailable(f"driver {self._id} was stopped while {queue.queue.id} was waited for")
 

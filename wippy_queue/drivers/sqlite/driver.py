@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from wippy_queue.drivers.signal import JOIN_REST
 from wippy_queue.drivers.sqlite import statements
 from wippy_queue.drivers.sqlite.database import Reader, now_ms, open_database
 from wippy_queue.drivers.sqlite.dropper import HOLD, Dropper
@@ -24,7 +25,6 @@ from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
 
-_JOIN_REST: Final = 0.005  # seconds; each look of a join keeps the interpreter from the messages
 _WAIT: Final = 5.0  # seconds for other processes' transactions, where the caller names none
 
 
@@ -246,6 +246,6 @@ class _Open:
             if left <= 0:
                 return False
             with self._watch.open():
-                queue.left.wait(seen, left, _JOIN_REST)
+                queue.left.wait(seen, left, JOIN_REST)
             if self._closing:
                 raise Unavailable(f"driver {self._id} was stopped while {queue.queue.id} was waited for")

@@ -152,7 +152,7 @@ class Writer:
             for call in batch:
                 if not self._do(call, alone=len(batch) == 1):
                     break
-            if not self._connection.in_transaction:  # SQLite itself has undone everything
+            if not self._connection.in_transaction:  # everything is undone, by a lone call or by SQLite itself
                 cause = next((call.error for call in batch if call.error is not None), None)
                 _fail(batch, cause or Internal(f"{self._file}: the transaction was lost"))
                 return
