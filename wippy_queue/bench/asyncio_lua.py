@@ -68,7 +68,7 @@ local function outcome(ok, why, ...)
     error(why, 0)
   end
   if why ~= DONE then return why, ... end
-  return well()
+  return well(last)
 end
 
 parts[4] = function(first, second, ...)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.flow.tempo import Tempo
@@ -12,11 +13,14 @@ from wippy_queue.flow.tempo import Tempo
 _GATHER: Final = 0.005  # seconds
 
 
-class Holder(Protocol):
-    """Who takes deliveries out."""
+class Holder:
+    """Who takes deliveries out; ``away`` is the buffer's to write."""
 
-    hand: Sequence[Delivery]
-    away: bool  # takes its time, or may: it does not count as one that will soon take again
+    def __init__(self) -> None:
+        self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
+        self.away = True  # takes its time, or may: it does not count as one that will soon take again
+        self.bell = threading.Lock()  # locked, but for the moment when it is woken
+        self.bell.acquire()
 
 
 class PrefetchBuffer(queue.Queue[Delivery]):
@@ -36,7 +40,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         self._full = False  # the feeder waits for the first room
         self._gathering = False  # the feeder waits for more room
         self._busy = 0  # workers that will soon take again
-        self._idle = 0  # workers that wait, and nobody has woken them
+        self._idle: list[threading.Lock] = []  # bells of workers that wait, and nobody has woken them
         self._coming = 0  # of the busy ones: were woken, and have not taken yet
 
     def wait_room(self) -> int:
@@ -85,14 +89,16 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 self._busy += 1
             while not self._closed and not waiting:
                 self._busy -= 1
-                self._idle += 1
-                self.not_empty.wait()
+                self._idle.append(holder.bell)
+                self.mutex.release()
+                holder.bell.acquire()
+                self.mutex.acquire()
                 self._coming -= 1
             if self._closed:
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
             if tempo.fast:  # its share at most, so that no other one idles who is worth waking
-                most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + self._idle))))
+                most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + len(self._idle)))))
             else:
                 holder.away = True
                 self._busy -= 1
@@ -128,7 +134,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self._closed = True
             left = list(self.queue)
             self.queue.clear()
-            self.not_empty.notify_all()
+            self._ring(len(self._idle))
             self.not_full.notify_all()
             return left
 
@@ -137,9 +143,11 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         wanted = self._qsize() - self._coming
         if self._tempo.fast:
             wanted = min(wanted, self._tempo.awake - self._busy)
-        wanted = min(wanted, self._idle)
-        if wanted > 0:
-            self._idle -= wanted
-            self._busy += wanted
-            self._coming += wanted
-            self.not_empty.notify(wanted)
+        self._ring(min(wanted, len(self._idle)))
+
+    def _ring(self, count: int) -> None:
+        """Wake those that have waited the least: what they work with is still in the processor's caches."""
+        for _ in range(count):
+            self._busy += 1
+            self._coming += 1
+            self._idle.pop().release()

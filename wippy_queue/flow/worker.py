@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Subscription
-from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.prefetch import Holder, PrefetchBuffer
 from wippy_queue.flow.settle import Settler
 from wippy_queue.flow.tempo import Tempo
 from wippy_queue.handler import ACK, Handler, Session, WorkerContext
 
 
-class Worker:
+class Worker(Holder):
     """Takes a delivery, or several while the handler is fast, runs the handler, passes the outcomes on; then the next.
 
     Thread safety: ``run`` is the worker's thread; ``kill`` and ``late`` may be called from any; ``hand`` may be read
@@ -30,6 +30,7 @@ class Worker:
         settler: Settler,
         tempo: Tempo,
     ) -> None:
+        super().__init__()
         self._handler = handler
         self._context = context
         self._buffer = buffer
@@ -40,9 +41,7 @@ class Worker:
         self.index = context.worker
         self.thread_id: int | None = None  # None: it has not begun, or has ended
         self.native_id: int | None = None  # the same for the operating system
-        self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
         self.begun: float | None = None  # monotonic; when the handler started
-        self.away = True  # see `Holder`; the buffer's to write
         self._slow = False  # the handler takes its time with what is in hand
         self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 

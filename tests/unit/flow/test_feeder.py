@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +12,7 @@ from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Sink
 from wippy_queue.errors import Unavailable
 from wippy_queue.flow.feeder import Feeder
-from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.prefetch import Holder, PrefetchBuffer
 from wippy_queue.flow.tempo import Tempo
 
 
@@ -38,11 +38,6 @@ class Scripted(FakeSubscription):
         return []
 
 
-class Hand:
-    hand: Sequence[Delivery] = ()
-    away = False
-
-
 def deliveries(count: int) -> list[Delivery]:
     return [Delivery(message(f"m-{index}"), index) for index in range(count)]
 
@@ -60,7 +55,7 @@ def test_it_asks_for_no_more_than_there_is_room_for() -> None:
     subscription = Scripted(iter([deliveries(3), deliveries(2)]))
     thread, failures = start(subscription, buffer)
     for _ in range(5):
-        assert buffer.take(Hand())
+        assert buffer.take(Holder())
     subscription.cancel()
     buffer.close()
     thread.join(DEADLINE)

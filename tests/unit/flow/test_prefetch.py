@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from tests.support import DEADLINE, eventually, message
 from wippy_queue.delivery import Delivery
-from wippy_queue.flow.prefetch import PrefetchBuffer
+from wippy_queue.flow.prefetch import Holder, PrefetchBuffer
 from wippy_queue.flow.tempo import Tempo
-
-
-class Hand:
-    hand: Sequence[Delivery] = ()
-    away = True
 
 
 def deliveries(count: int) -> list[Delivery]:
@@ -24,7 +19,7 @@ def deliveries(count: int) -> list[Delivery]:
 
 
 def test_deliveries_come_out_in_order_and_into_the_hand() -> None:
-    buffer, hand = PrefetchBuffer(3, Tempo()), Hand()
+    buffer, hand = PrefetchBuffer(3, Tempo()), Holder()
     first, second = deliveries(2)
     assert buffer.put_many([first, second])
     assert buffer.take(hand) == [first]
@@ -52,7 +47,7 @@ def test_a_full_buffer_makes_the_feeder_wait_until_a_worker_takes() -> None:
     assert asked.wait(DEADLINE)
     assert thread.is_alive()
     assert rooms == []
-    buffer.take(Hand())
+    buffer.take(Holder())
     thread.join(DEADLINE)
     assert rooms == [1]
 
@@ -78,7 +73,7 @@ def test_room_that_is_gone_before_the_feeder_has_it_is_waited_for_again(monkeypa
 
 def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> None:
     buffer, results = PrefetchBuffer(5, Tempo()), []
-    waiting = [threading.Thread(target=lambda: results.append(buffer.take(Hand()))) for _ in range(3)]
+    waiting = [threading.Thread(target=lambda: results.append(buffer.take(Holder()))) for _ in range(3)]
     for thread in waiting:
         thread.start()
     assert buffer.close() == []
@@ -89,7 +84,7 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
     full = PrefetchBuffer(5, Tempo())
     put = deliveries(3)
     full.put_many(put)
-    full.take(Hand())
+    full.take(Holder())
     assert full.close() == put[1:]
     assert full.wait_room() == 0
     assert not full.put_many(deliveries(1))
@@ -108,21 +103,21 @@ def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles_who_is_worth
     buffer._busy = 8
     put = deliveries(20)
     buffer.put_many(put)
-    assert buffer.take(Hand()) == put[:5]
+    assert buffer.take(Holder()) == put[:5]
     tempo.most = 2
-    assert buffer.take(Hand()) == put[5:7]
+    assert buffer.take(Holder()) == put[5:7]
     tempo.most, tempo.awake = 16, 1
-    assert buffer.take(Hand()) == put[7:20]
+    assert buffer.take(Holder()) == put[7:20]
 
 
 def test_what_was_not_begun_goes_back_in_front_in_order() -> None:
     buffer = PrefetchBuffer(3, fast(3, awake=1))
     put = deliveries(3)
     buffer.put_many(put)
-    taken = buffer.take(Hand())
+    taken = buffer.take(Holder())
     buffer.put_many(deliveries(1))
     assert buffer.put_back(taken[1:])
-    assert list(buffer.take(Hand()))[:2] == put[1:]
+    assert list(buffer.take(Holder()))[:2] == put[1:]
     buffer.close()
     assert not buffer.put_back(taken)
 
@@ -136,10 +131,10 @@ class Workers:
         self.threads = [threading.Thread(target=self._take, daemon=True) for _ in range(count)]
         for thread in self.threads:
             thread.start()
-        eventually(lambda: buffer._idle == count, "all wait")
+        eventually(lambda: len(buffer._idle) == count, "all wait")
 
     def _take(self) -> None:
-        self.taken.put(len(self.buffer.take(Hand())))
+        self.taken.put(len(self.buffer.take(Holder())))
 
     def end(self) -> None:
         self.buffer.close()
@@ -152,8 +147,35 @@ def test_while_handlers_are_slow_every_delivery_wakes_a_worker() -> None:
     workers = Workers(buffer, 5)
     buffer.put_many(deliveries(4))
     assert [workers.taken.get(timeout=DEADLINE) for _ in range(4)] == [1] * 4
-    assert (buffer._idle, buffer._qsize()) == (1, 0)
+    assert (len(buffer._idle), buffer._qsize()) == (1, 0)
     workers.end()
+
+
+def test_who_has_waited_the_least_is_woken_for_its_caches_are_warm() -> None:
+    buffer = PrefetchBuffer(10, Tempo())
+    order: list[int] = []
+    came: queue.Queue[int] = queue.Queue()
+
+    def has_idle(count: int) -> bool:
+        return len(buffer._idle) == count
+
+    def work(number: int) -> None:
+        hand = Holder()
+        while buffer.take(hand):
+            came.put(number)
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(3)]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        eventually(partial(has_idle, number), "it waits")
+    for _ in range(5):
+        buffer.put_many(deliveries(1))
+        order.append(came.get(timeout=DEADLINE))
+        eventually(partial(has_idle, 3), "it waits again")
+    assert order == [2] * 5
+    buffer.close()
+    for thread in threads:
+        thread.join(DEADLINE)
 
 
 def test_while_handlers_are_fast_no_more_workers_are_woken_than_are_worth_it() -> None:
@@ -161,7 +183,7 @@ def test_while_handlers_are_fast_no_more_workers_are_woken_than_are_worth_it() -
     workers = Workers(buffer, 5)
     buffer.put_many(deliveries(4))
     assert workers.taken.get(timeout=DEADLINE) == 2
-    assert (buffer._idle, buffer._qsize()) == (4, 2), "the one who took will be back soon"
+    assert (len(buffer._idle), buffer._qsize()) == (4, 2), "the one who took will be back soon"
     workers.end()
 
 
@@ -172,7 +194,7 @@ def test_when_a_handler_takes_its_time_somebody_else_looks_after_the_rest() -> N
     buffer.put_many(deliveries(6))
     assert workers.taken.get(timeout=DEADLINE) == 2
     tempo.slow()
-    holder = Hand()
+    holder = Holder()
     holder.away = False
     buffer.leave(holder)
     assert [workers.taken.get(timeout=DEADLINE) for _ in range(2)] == [1, 1]

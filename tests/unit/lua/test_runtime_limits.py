@@ -310,3 +310,14 @@ def test_the_watchdog_looks_at_the_time_that_was_asked_for_and_again_if_told_so(
     assert early.looked[0] >= now + 0.01
     assert early.looked[1] >= early.looked[0] + 0.02
     assert late.looked[0] >= now + 0.1
+
+
+def test_the_collector_works_behind_a_message_not_in_the_next_one() -> None:
+    """Lua's own turns begin when half as much again is in use; ours come before that."""
+    session = make_function("return function(body) local t = {body, body} end").open(make_worker())
+    assert isinstance(session, LuaSession)
+    used = []
+    for _ in range(2000):
+        assert session.handle([make_delivery()])[0].ok
+        used.append(session._runtime._lua.get_memory_used())
+    assert max(used[500:]) < 1.45 * min(used[500:])
