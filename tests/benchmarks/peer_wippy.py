@@ -204,7 +204,11 @@ COMPARISONS: Final[dict[str, tuple[list[Case], Callable[[Case], bool]]]] = {
         lambda case: case["workload"] == "noop" and (case["peer"] == "persistqueue" or case["broker"] == "sqlite"),
     ),
     "sleep": (
-        [_ours(20_000, broker, w="sleep", c=100, prefetch=200) for broker in ("rabbitmq", "redis")],
+        [
+            _ours(20_000, broker, w="sleep", c=100, prefetch=200, variant=variant)
+            for broker in ("rabbitmq", "redis")
+            for variant in ("", "python")
+        ],
         lambda case: case["workload"] == "sleep" and case["peer"] == "dramatiq",
     ),
     "cpu": (

@@ -9,6 +9,7 @@ syncs nothing; «bare» is what the bench command measures against, which syncs 
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import sys
 import tempfile
@@ -119,6 +120,8 @@ def persist_queue(folder: Path, count: int) -> Rates:
 
 
 def main() -> None:
+    if not all(map(importlib.util.find_spec, ("huey", "persistqueue"))):
+        sys.exit("the others are not all installed: pip install huey persist-queue")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     contestants: dict[str, Callable[[Path, int], Rates]] = {

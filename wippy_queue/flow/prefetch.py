@@ -80,7 +80,8 @@ class PrefetchBuffer(queue.Queue[Delivery]):
     def take(self, holder: Holder) -> Sequence[Delivery]:
         """Wait for the next deliveries and put them into the holder's hand; none once the buffer is closed.
 
-        While the handler is not fast the holder gets one, and is away with it from the start.
+        While the handler is not fast, or where there is but one, the holder gets that, and is away with it from the
+        start.
         """
         waiting = self.queue
         with self.mutex:
@@ -97,7 +98,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if self._closed:
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
-            if tempo.fast:  # its share at most, so that no other one idles who is worth waking
+            if tempo.fast and size > 1:  # its share at most, so that no other one idles who is worth waking
                 most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + len(self._idle)))))
             else:
                 holder.away = True
