@@ -20,7 +20,7 @@ FIRST: Final = 1  # the mark of messages of a backlog; of others it is the time 
 QUANTILES: Final = (*(n / 100 for n in range(100)), 0.995, 0.999, 1.0)
 
 _CHUNK: Final = 200  # messages that are published at once
-_EVERY: Final = 500  # messages, of which one is marked: the handler of the very first may get late to its call of Python
+_EVERY: Final = 500  # messages, of which one is marked: the handler of the very first may be late to call Python
 _PATIENCE: Final = 300.0  # seconds that one phase may take
 
 
