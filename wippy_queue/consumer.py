@@ -141,7 +141,7 @@ class _Life:
         self._cancel = Cancellation()
         self._stopping = False
         self._lost: set[str] = set()  # message ids; of those whose settle came to nothing while we stopped
-        self._tempo = Tempo(spec.batch, spec.prefetch)
+        self._tempo = Tempo(spec.batch)
         self._buffer = PrefetchBuffer(spec.prefetch, self._tempo)
         self._subscription = spec.driver.subscribe(spec.queue, spec.prefetch + spec.concurrency, spec.options)
         self._settler = Settler(

@@ -99,7 +99,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
             if tempo.fast and size > 1:  # its share at most, so that no other one idles who is worth waking
-                most = min(tempo.most, -(-size // max(1, min(tempo.awake, self._busy + len(self._idle)))))
+                most = min(tempo.most, -(-size // max(1, min(tempo.workers(size), self._busy + len(self._idle)))))
             else:
                 holder.away = True
                 self._busy -= 1
@@ -143,7 +143,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         """Wake the workers that there is use for: one for each delivery, but few while they are fast."""
         wanted = self._qsize() - self._coming
         if self._tempo.fast:
-            wanted = min(wanted, self._tempo.awake - self._busy)
+            wanted = min(wanted, self._tempo.workers(self._qsize()) - self._busy)
         self._ring(min(wanted, len(self._idle)))
 
     def _ring(self, count: int) -> None:

@@ -15,33 +15,35 @@ class Tempo:
     """Learns from the workers how long messages take, and says how many they may take at a time.
 
     A thread that is woken costs more than a quick handler. So while the handler is fast a worker takes several
-    messages, and as few workers are awake as the processors can use; when it is slow each takes one.
+    messages, and no more workers are awake than the processors can use, or than what waits is worth; when it is slow
+    each takes one.
 
     Args:
         limit: messages that a worker may take at a time; 1: always one.
-        prefetch: messages that the buffer holds.
 
     Thread safety: any thread; the numbers are hints, an update that gets lost does no harm.
     """
 
-    def __init__(self, limit: int = 1, prefetch: int = 1) -> None:
+    def __init__(self, limit: int = 1) -> None:
         self._limit = limit
         self._cores = _cores()
-        self._share = min(limit, max(1, prefetch // (2 * self._cores)))  # for each core, of a buffer that is half full
+        self._each = 0.0  # seconds of processor time of a message
         self.most = 1  # messages that a worker takes at a time
-        self.awake = 1  # workers that are worth waking, while `fast`
 
     @property
     def fast(self) -> bool:
         return self.most > 1
 
+    def workers(self, waiting: int) -> int:
+        """Return how many workers should be awake for so many messages, while `fast`."""
+        return max(1, min(self._cores, int(waiting * self._each / _WORTH)))
+
     def handled(self, seconds: float, count: int) -> None:
         """Learn that ``count`` messages, none of them slow, took ``seconds`` of processor time together."""
         if self._limit == 1:
             return
-        each = seconds / count
+        self._each = each = seconds / count
         self.most = max(1, min(self.most * 2, self._limit, int(_SPAN / each) if each else self._limit))
-        self.awake = self._cores if each * self._share >= _WORTH else 1
 
     def slow(self) -> None:
         """Learn that a message takes its time, be it that it waits or that it computes: what was behind it goes back.

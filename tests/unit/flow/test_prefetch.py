@@ -93,7 +93,7 @@ def test_closing_gives_back_what_nobody_took_in_order_and_frees_who_waits() -> N
 
 def fast(most: int, awake: int) -> Tempo:
     tempo = Tempo(limit=most)
-    tempo.most, tempo.awake = most, awake
+    tempo.most, tempo._cores, tempo._each = most, awake, 1.0
     return tempo
 
 
@@ -106,7 +106,7 @@ def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles_who_is_worth
     assert buffer.take(Holder()) == put[:5]
     tempo.most = 2
     assert buffer.take(Holder()) == put[5:7]
-    tempo.most, tempo.awake = 16, 1
+    tempo.most, tempo._cores = 16, 1
     assert buffer.take(Holder()) == put[7:20]
 
 

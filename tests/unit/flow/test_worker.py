@@ -74,7 +74,7 @@ def run(
     word_of_the_watchdog: bool = False,
 ) -> Subscription:
     """Let a worker take up to ``most`` messages at once, and return once each has been handled."""
-    subscription, tempo, cancel = Subscription(), Tempo(most, 100), threading.Event()
+    subscription, tempo, cancel = Subscription(), Tempo(most), threading.Event()
     tempo.most = most
     buffer = PrefetchBuffer(100, tempo)
     buffer.put_many([Delivery(message(f"m-{n}", attempts=tried), n) for n, tried in enumerate(attempts)])
