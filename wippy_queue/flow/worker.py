@@ -73,13 +73,13 @@ class Worker(Holder):
     def part(self, place: int) -> None:
         """The message in that place of the hand takes its time, so it stays alone: see `WorkerContext.part`."""
         self._slow = True
+        self._tempo.slow()
         if self.away and len(self.hand) == 1:
             return  # nothing waits behind it, and nobody counts on this worker
         done, tail = self.hand[: place - 1], self.hand[place:]
         self.hand, self.begun = self.hand[place - 1 : place], time.monotonic()
         self._settler.ack_many(done)
         self._retract(tail)
-        self._tempo.slow()
         self._buffer.leave(self)
 
     def late(self) -> None:

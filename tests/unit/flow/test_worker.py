@@ -21,6 +21,8 @@ CONSUMER = EntryId("app:worker")
 
 
 class Subscription(FakeSubscription):
+    tempo: Tempo  # of its worker
+
     def __init__(self) -> None:
         super().__init__()
         self.begun: list[list[str]] = []
@@ -76,6 +78,7 @@ def run(
     """Let a worker take up to ``most`` messages at once, and return once each has been handled."""
     subscription, tempo, cancel = Subscription(), Tempo(most), threading.Event()
     tempo.most = most
+    subscription.tempo = tempo
     buffer = PrefetchBuffer(100, tempo)
     buffer.put_many([Delivery(message(f"m-{n}", attempts=tried), n) for n, tried in enumerate(attempts)])
     where = queue()
@@ -127,6 +130,14 @@ def test_so_is_what_lies_behind_a_message_that_takes_its_time() -> None:
     subscription = run([0] * 4, part_at_the_second)
     assert subscription.retracted == ["m-2", "m-3"]
     assert names([settlement.delivery for settlement in subscription.settled])[:2] == ["m-0", "m-1"]
+
+
+def test_one_that_takes_its_time_has_fewer_come_together_although_it_was_alone() -> None:
+    def part(context: WorkerContext, hand: Sequence[Delivery]) -> Sequence[Outcome]:
+        context.part(1)
+        return [ACK]
+
+    assert run([0], part).tempo.most == 8
 
 
 def test_while_handlers_are_slow_each_message_is_alone() -> None:
