@@ -76,7 +76,7 @@ def _is_plain(value: Any, binary: bool, depth: int) -> bool:
         return False
     if kind is dict:
         for key, item in value.items():
-            if type(key) is not str or not _is_plain(item, binary, depth - 1):
+            if type(key) is not str or not (type(item) is str or _is_plain(item, binary, depth - 1)):
                 return False
         return True
     if kind is list:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LANES: Final = 10  # priorities 0..9
-_ASCENDING: Final = tuple(range(_LANES))
-_DESCENDING: Final = tuple(reversed(_ASCENDING))
 _DROP_RETRY: Final = 1.0  # seconds until messages are offered again to an on_drop that raised
 
 
@@ -45,6 +43,7 @@ class MemoryQueue:
         self._room = threading.Condition(self._lock)  # publishers wait here
         self._idle = threading.Condition(self._lock)  # join waits here
         self._lanes: list[deque[Message]] = [deque() for _ in range(_LANES)]
+        self._used: list[int] = []  # lanes in which there ever was a message, highest priority first
         # Released, by priority: heaps of (receipt, message). They go before the lane, in the order of their first pop.
         self._returned: list[list[tuple[int, Message]]] = [[] for _ in range(_LANES)]
         self._delayed: list[tuple[float, int, Message]] = []  # heap of (due, order, message)
@@ -125,7 +124,10 @@ class MemoryQueue:
         self._announce(arrived)
 
     def _append(self, message: Message) -> None:
-        self._lanes[message.priority].append(message)
+        priority = message.priority
+        if priority not in self._used:
+            self._used = sorted((*self._used, priority), reverse=True)
+        self._lanes[priority].append(message)
         self._ready += 1
         self._watch_expiry(message)
 
@@ -330,7 +332,7 @@ class MemoryQueue:
             return Delivery(message, receipt)
 
     def _priority(self, lowest: bool = False) -> int:
-        for priority in _ASCENDING if lowest else _DESCENDING:
+        for priority in self._used[::-1] if lowest else self._used:
             if self._lanes[priority] or self._returned[priority]:
                 return priority
         raise AssertionError("the count of ready messages is wrong")
@@ -425,7 +427,7 @@ class MemoryQueue:
         with self._lock:
             self._advance_locked()
             waiting: list[Message] = []
-            for priority in _DESCENDING:
+            for priority in self._used:
                 returned = (message for _, message in sorted(self._returned[priority]))
                 for message in itertools.chain(returned, self._lanes[priority]):
                     if len(waiting) >= limit:
@@ -438,7 +440,7 @@ class MemoryQueue:
     def purge(self) -> int:
         with self._lock:
             count = self._ready + len(self._delayed)
-            for priority in _ASCENDING:
+            for priority in self._used:
                 self._lanes[priority].clear()
                 self._returned[priority].clear()
             self._delayed.clear()
