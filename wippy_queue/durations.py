@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Final
+
+LONGEST: Final = 1e9  # seconds, 31 years: what may be asked for; timers of the platform take ten times as much
 
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 
 
 def is_seconds(value: object) -> bool:
-    """Return whether it is a time in seconds: a finite number, 0 or more."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    """Return whether it is a time in seconds: a number from 0 to `LONGEST`."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LONGEST
 
 
 def parse_duration(text: str) -> float:

@@ -548,9 +548,12 @@ class Engine:
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
-            raise Conflict("this engine was made before a fork and cannot be used in the child; make a new one there")
+            raise Conflict(
+                "this engine was made before a fork and cannot be used in the child; make a new one there,"
+                " or start the child with multiprocessing's method spawn, as sqlite wants it"
+            )
 
 
 def _check_timeout(timeout: object) -> None:
     if timeout is not None and not is_seconds(timeout):
-        raise Invalid(f"timeout: expected seconds, 0 or more, or None, found {timeout!r}")
+        raise Invalid(f"timeout: expected seconds from 0 to 1000000000, or None, found {timeout!r}")

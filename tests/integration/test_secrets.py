@@ -187,3 +187,18 @@ def test_the_command_line_shows_no_secret(tmp_path: Path, written: Any) -> None:
         result = CliRunner().invoke(cli, [arguments[0], str(tmp_path), *arguments[1:]])
         assert_clean(result.output + result.stderr)
     assert_clean(written())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-o", f"rabbit:url=amqp://user:{PASSWORD}@broker/"],
+        ["-o", f'app:rabbit:url="amqp://user:{PASSWORD}@broker/'],
+        ["--settings", f"amqp://user:{PASSWORD}@broker/"],
+    ],
+)
+def test_a_command_line_that_is_wrong_is_shown_without_its_password(tmp_path: Path, arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["check", str(tmp_path), *arguments])
+    assert result.exit_code == 2
+    assert PASSWORD not in result.output
+    assert "***" in result.output

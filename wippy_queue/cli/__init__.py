@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line; None: what the process was started with.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what was done is not undone by a name that cannot be shown
     try:
         cli.main(arguments, prog_name="wippy-queue")
     except WippyQueueError as error:

@@ -17,6 +17,7 @@ from wippy_queue.durations import parse_duration
 from wippy_queue.entries.nodes import Node
 from wippy_queue.entries.yamlfile import parse
 from wippy_queue.errors import Problem
+from wippy_queue.redact import redact
 from wippy_queue.telemetry.logs import JsonFormatter, RedactingFilter, TextFormatter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,7 +49,9 @@ def _overrides(_context: click.Context, _param: click.Parameter, values: tuple[s
         target, equals, text = value.partition("=")
         entry, _, field = target.rpartition(":")
         if not equals or ":" not in entry or not field:
-            raise click.BadParameter(f"expected ID:FIELD=VALUE like app.queue:tasks:driver=app:rabbit, found {value!r}")
+            raise click.BadParameter(
+                f"expected ID:FIELD=VALUE like app.queue:tasks:driver=app:rabbit, found {redact(value)!r}"
+            )
         overrides.setdefault(entry, {})[field] = _yaml(text)
     return overrides
 
@@ -58,7 +61,7 @@ def _settings(_context: click.Context, _param: click.Parameter, values: tuple[st
     for value in values:
         key, equals, text = value.partition("=")
         if not equals or not key:
-            raise click.BadParameter(f"expected KEY=VALUE like shutdown.timeout=5s, found {value!r}")
+            raise click.BadParameter(f"expected KEY=VALUE like shutdown.timeout=5s, found {redact(value)!r}")
         settings[key] = _yaml(text)
     return settings
 
@@ -70,7 +73,7 @@ def _yaml(text: str) -> Any:
     problems: list[Problem] = []
     node = parse(text.encode(), "<command line>", problems)
     if problems:
-        raise click.BadParameter(f"the value {text!r} is no YAML: {problems[0].message}")
+        raise click.BadParameter(f"the value {redact(text)!r} is no YAML: {redact(problems[0].message)}")
     return None if node is None else _plain(node)
 
 

@@ -32,7 +32,8 @@ def print_warning(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print plain values, and attrs classes as the objects that they are."""
-    json.dump(cattrs.unstructure(value), sys.stdout, ensure_ascii=False, indent=2)
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    json.dump(cattrs.unstructure(value), sys.stdout, ensure_ascii=not unicode, indent=2)
     sys.stdout.write("\n")
 
 

@@ -54,7 +54,7 @@ def publish(target: Target, queue: str, body: str, text: bool, **options: Any) -
     source = sys.stdin.read() if body == "-" else body
     try:
         value = source if text else json.loads(source)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"BODY is no JSON ({error}); --text publishes it as text") from None
     with reach(target.read(), [queue]) as engine:
         print(engine.publish(queue, value, **options))

@@ -96,7 +96,7 @@ class Restart:
 class Actor:
     """Who a service acts as."""
 
-    id: str
+    id: str = attrs.field(validator=_not_empty)
     meta: Mapping[str, Any] = attrs.field(factory=dict)
 
 

@@ -119,7 +119,7 @@ class Publisher:
         """
         route = self.route(queue_id)
         if not is_seconds(timeout):
-            raise Invalid(f"timeout: expected seconds, 0 or more, found {timeout!r}")
+            raise Invalid(f"timeout: expected seconds from 0 to 1000000000, found {timeout!r}")
         given: Any = bodies
         if not isinstance(given, Iterable) or isinstance(given, (str, bytes, bytearray, memoryview, Mapping)):
             raise Invalid(f"bodies: expected a list of bodies, found {type(given).__name__}; publish() is for one body")
@@ -222,7 +222,7 @@ def split_headers(
     kept: dict[str, HeaderValue] = {}
     wanted: dict[str, Any] = {}
     for key, value in headers.items():
-        if type(key) is not str or not key:
+        if type(key) is not str or not key or not _travels(key):
             raise Invalid(f"headers: keys must be text, found {key!r}")
         if key == ATTEMPTS or key.startswith(RESERVED_PREFIX):
             raise Invalid(f"headers: {key!r} is written by the engine, publishers may not set it; choose another name")
@@ -281,7 +281,7 @@ def _check_options(
     if options == _NO_OPTIONS and not headers:
         return 0
     message_id: Any = options.message_id
-    if message_id is not None and (type(message_id) is not str or not message_id):
+    if message_id is not None and (type(message_id) is not str or not message_id or not _travels(message_id)):
         raise Invalid(f"message_id: expected text, found {message_id!r}")
     values: list[tuple[str, Any, bool]] = [
         ("delay", options.delay, capabilities.delay),
@@ -291,7 +291,7 @@ def _check_options(
         if value is None:
             continue
         if not is_seconds(value):
-            raise Invalid(f"{name}: expected seconds, 0 or more, found {value!r}")
+            raise Invalid(f"{name}: expected seconds from 0 to 1000000000, found {value!r}")
         if not able and value:
             raise _not_able(name, route)
     priority: Any = options.priority

@@ -13,6 +13,7 @@ import msgspec
 
 from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.driver import Subscription
+from wippy_queue.durations import LONGEST
 from wippy_queue.errors import Kind, WippyQueueError
 from wippy_queue.events import Event, MessageFailed, SettleLost
 from wippy_queue.flow.burial import Burial
@@ -75,8 +76,8 @@ def max_attempts(queue: Queue, retry: RetryPolicy) -> float:
 
 def _retry_after(details: dict[str, Any]) -> float | None:
     wanted = details.get("retry_after")
-    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool) and math.isfinite(wanted) and wanted >= 0:
-        return float(wanted)
+    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool) and wanted >= 0:
+        return float(min(wanted, LONGEST))
     return None
 
 

@@ -61,6 +61,10 @@ function safe_string.gsub(s, p, with, ...)
   if type(s) == 'number' then s = tostring(s) end
   if type(s) == 'string' and type(p) == 'string' then
     local kind = type(with)
+    if kind == 'function' and getinfo(with, 'S').what == 'C' then
+      local native = with
+      function with(...) return native(...) end -- the clock is looked at in functions of Lua alone
+    end
     local slow = chosen('gsub', s, p)
     if slow and (kind == 'string' or kind == 'number' or kind == 'function' or kind == 'table') then
       return slow(s, p, with, ...)
@@ -165,8 +169,9 @@ end
 
 -- Lua 5.4.8 frees a metatable that a table with weak keys and values gets while the collector is at work, if nothing
 -- else holds it: the process would crash. Such tables can be had, by setting __mode late; so what takes the place of
--- another metatable is held until the collector has gone round.
+-- another metatable, or of one that was taken off, is held until the collector has gone round.
 local held, held_count = {}, 0
+local stripped = setmetatable({}, { __mode = 'k' }) -- tables that had a metatable once
 
 local function hold(mt)
   if held[mt] then return end
@@ -183,7 +188,14 @@ function globals.setmetatable(t, mt)
   end
   local json = rawget(lib, 'json')
   if json and json.is_marker(metatable_of(t)) and (mt == nil or type(mt) == 'table') then return force_metatable(t, mt) end
-  if type(mt) == 'table' and type(t) == 'table' and metatable_of(t) then hold(mt) end
+  if type(t) == 'table' then
+    local has = metatable_of(t)
+    if type(mt) == 'table' then
+      if has or stripped[t] then hold(mt) end
+    elseif has and mt == nil then
+      stripped[t] = true
+    end
+  end
   return setmetatable(t, mt)
 end
 

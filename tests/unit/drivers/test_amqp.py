@@ -23,12 +23,12 @@ import pika
 
 from tests.faults.proxy import Proxy
 from tests.rabbit import Bench, goes_on, receive, settle
-from tests.support import eventually, message
+from tests.support import DEADLINE, eventually, message
 from wippy_queue import Engine
 from wippy_queue.delivery import Settlement
 from wippy_queue.drivers.amqp.driver import AmqpDriver
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
-from wippy_queue.errors import Conflict, Invalid, NotFound, Unavailable
+from wippy_queue.errors import Conflict, Invalid, NotFound, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
 from wippy_queue.queues import DeadLetter, Queue
 
@@ -522,3 +522,43 @@ def test_a_stop_ends_a_start_that_waits(bench: Bench) -> None:
     thread.join(20)
     assert time.monotonic() - since < 8
     assert "was stopped" in str(errors[0])
+
+
+def test_a_message_that_cannot_be_copied_comes_again_but_not_in_a_hot_loop(bench: Bench, amqp_url: str) -> None:
+    """Headers of another program, which fill a frame: there is no room for ours in a copy."""
+    name, came, times = bench.queue(bench.driver()).name, threading.Event(), []
+    engine = Engine.from_entries(
+        [
+            {"name": "rabbit", "kind": "queue.driver.amqp", "url": amqp_url},
+            {
+                "name": "tasks",
+                "kind": "queue.queue",
+                "driver": "rabbit",
+                "queue_name": name,
+                "retry": {"max_attempts": 9},
+            },
+            {
+                "name": "worker",
+                "kind": "queue.consumer",
+                "queue": "tasks",
+                "func": "handler",
+                "lifecycle": {"auto_start": True},
+            },
+        ]
+    )
+
+    @engine.function("app:handler")
+    def handler(_: Any) -> None:
+        times.append(time.monotonic())
+        if len(times) == 3:
+            came.set()
+            return
+        raise WippyQueueError("no")
+
+    with engine:
+        with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+            properties = pika.BasicProperties(content_type="application/json", headers={"big": "y" * 130_500})
+            connection.channel().basic_publish("", name, b'{"foreign": 1}', properties)
+        assert came.wait(DEADLINE)
+    assert times[1] - times[0] > 0.9
+    assert times[2] - times[1] > 0.9

@@ -94,6 +94,7 @@ def test_a_message_knows_when_it_was_published(setup: Setup) -> None:
         ({"big": 2**63}, "'big' must be text, a finite number"),
         ({"surrogate": "\ud800"}, "'surrogate' must be text"),
         ({"wippy.delai": 1}, "did you mean 'wippy.delay'"),
+        ({"\udcff": 1}, "keys must be text"),
         ({"wippy.delay": "soon"}, "wippy.delay: expected a duration like"),
     ],
 )
@@ -138,6 +139,9 @@ def test_a_priority_header_passes_and_counts_where_it_is_one(setup: Setup, value
     [
         ({"delay": -1}, "delay: expected seconds"),
         ({"delay": "1s"}, "delay: expected seconds"),
+        ({"delay": 1e10}, "delay: expected seconds from 0 to 1000000000"),
+        ({"ttl": 10**400}, "ttl: expected seconds from 0 to 1000000000"),
+        ({"message_id": "\udcff"}, "message_id: expected text"),
         ({"ttl": float("inf")}, "ttl: expected seconds"),
         ({"priority": 10}, "priority: expected an integer from 0 to 9"),
         ({"priority": True}, "priority: expected an integer from 0 to 9"),

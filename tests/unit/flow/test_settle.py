@@ -83,6 +83,15 @@ def failed(error: WippyQueueError | None = None, **fields: Any) -> Outcome:
             Decision("requeue", 7.0),
         ),
         (
+            "a retry_after beyond what timers take is as long as they do",
+            failed(WippyQueueError("later", details={"retry_after": 1e300})),
+            0,
+            queue(),
+            STEADY,
+            False,
+            Decision("requeue", 1e9),
+        ),
+        (
             "a retry_after that makes no sense is ignored",
             failed(WippyQueueError("later", details={"retry_after": float("nan")})),
             0,

@@ -47,6 +47,7 @@ ENDLESS = {
         end""",
     "a comparison": "while true do pcall(table.sort, {3, 2, 1}, function() while true do end end) end",
     "a callback of gsub": "while true do ('x'):gsub('.', function() while true do end end) end",
+    "a callback of gsub that is C": "while true do ('%p'):rep(6000000):gsub('..', os.date) end",
     "tostring": "local t = setmetatable({}, {__tostring = function() while true do end end}) tostring(t)",
     "an error that is slow to print": "error(setmetatable({}, {__tostring = function() while true do end end}))",
     "a value that is closed": """

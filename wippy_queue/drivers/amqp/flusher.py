@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from wippy_queue.delivery import Settlement
+from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
 from wippy_queue.drivers.amqp.link import Link
@@ -13,6 +14,8 @@ from wippy_queue.drivers.amqp.topology import Declared
 from wippy_queue.errors import Conflict, Timeout, WippyQueueError
 
 _log = logging.getLogger(__name__)
+
+_PAUSE: Final = 1.0  # seconds until a message comes again of which no copy can be made, at least
 
 
 class Flusher:
@@ -123,8 +126,11 @@ class Flusher:
                 self._given_back.forget(self._declared.name, message.id)
                 self._send([delivery.receipt], [], [settlement], moved=True)
             else:
-                if error.retryable is False:  # it can never be copied: back with the original
-                    self._send([], [delivery.receipt], [], moved=True)
+                if error.retryable is False:  # it can never be copied: back with the original, and not in a hot loop
+                    fields = {"queue": self._declared.queue.id, "message_id": message.id, "error": str(error)}
+                    _log.warning("a message cannot be copied; it comes again, uncounted", extra={"fields": fields})
+                    pause = 0.0 if self._closing else max(_PAUSE, settlement.delay)
+                    self._link.later(pause, lambda: self._give_back(delivery))
                 tell([settlement], self.too_late(error))
             self._close_if_done()
 
@@ -132,6 +138,10 @@ class Flusher:
             self._copier.hand_back(self._declared, message, copied)
         else:
             self._copier.retry(self._declared, message, settlement.delay, copied)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        if delivery.epoch == self._intake.epoch and not self._closed:
+            self._send([], [delivery.receipt], [], moved=True)
 
     def replace(
         self, epoch: int, receipt: Receipt, returns: int, failed: Callable[[WippyQueueError | None], None]

@@ -101,6 +101,7 @@ def connect(file: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, file: str, durability: str) -> None:
+    check_schema(connection, file)  # nothing is changed in a file of somebody else
     mode = _switch_to_wal(connection)
     if mode != "wal":
         raise Invalid(f"{file}: SQLite cannot keep a write-ahead log there ({mode}); put the file on a local disk")
@@ -126,7 +127,8 @@ def check_schema(connection: sqlite3.Connection, file: str) -> bool:
             f"{file}: written by a newer wippy_queue (schema {found}, this version knows {SCHEMA_VERSION});"
             " upgrade this installation or use another file"
         )
-    if found == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    if "owner" not in tables if found else tables:
         raise Invalid(f"{file}: is a database of another program; use a file of its own for the queues")
     return found != 0
 

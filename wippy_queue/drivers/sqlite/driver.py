@@ -107,7 +107,7 @@ class SqliteDriver:
         if self._process != os.getpid() and self._open is not None:
             raise Conflict(
                 f"driver {self.id} was started before this process was forked, and a database connection does not"
-                " survive that; create and start an engine of its own in the child"
+                " survive that; start the child with multiprocessing's method spawn, and an engine of its own there"
             )
 
 
