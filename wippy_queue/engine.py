@@ -276,7 +276,7 @@ class Engine:
             headers: text keys; text, number or boolean values. Names that begin with ``x_``, and ``attempts``, belong
                 to the engine.
             message_id: instead of a new UUID.
-            delay: seconds until it may be delivered.
+            delay: seconds, 1e9 at most, until it may be delivered.
             priority: 0 to 9, higher first.
             ttl: seconds after which it expires when it was not delivered.
             timeout: seconds to wait for the driver, and for room in a full queue.
