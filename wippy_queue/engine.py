@@ -401,8 +401,15 @@ class Engine:
         return self._wiring.counters.of(self._wiring.publisher.route(queue).queue.id)
 
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
-        """Return up to ``limit`` waiting messages, next first, and leave them where they are."""
+        """Return up to ``limit`` waiting messages, next first, and leave them where they are.
+
+        Raises:
+            NotFound: no such queue is declared.
+            Invalid: the limit is no number from 0 to 2147483647.
+        """
         self._check_process()
+        if type(limit) is not int or not 0 <= limit < 2**31:
+            raise Invalid(f"limit: expected how many messages, from 0 to 2147483647, found {limit!r}")
         route = self._wiring.publisher.route(queue)
         return route.driver.peek(route.queue, limit)
 

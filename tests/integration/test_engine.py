@@ -490,3 +490,21 @@ def test_a_worker_thread_that_dies_is_an_event_and_its_consumer_comes_back(monke
             eventually(lambda: engine.services()["app:handler-worker"].restarts, "failed")  # type: ignore[index]
         engine.join("app:tasks", timeout=DEADLINE)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("queue", [None, 5, ["app:tasks"]])
+def test_what_is_no_id_names_no_queue(queue: Any) -> None:
+    with engine_of() as engine, pytest.raises(NotFound, match="no queue"):
+        engine.info(queue)
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, None, "a", True, 2**31])
+def test_peek_wants_a_number_of_messages(limit: Any) -> None:
+    with engine_of() as engine, pytest.raises(Invalid, match="limit: expected how many messages"):
+        engine.peek("app:tasks", limit)
+
+
+@pytest.mark.parametrize("way", ["stop", "join"])
+def test_a_time_that_no_timer_takes_is_refused(way: str) -> None:
+    with engine_of() as engine, pytest.raises(Invalid, match="timeout: expected seconds from 0 to 1000000000"):
+        getattr(engine, way)(timeout=1e10)

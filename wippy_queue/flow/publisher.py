@@ -87,8 +87,8 @@ class Publisher:
         """
         try:
             return self._routes[queue_id]  # type: ignore[index]  # an EntryId is a str and equal to it
-        except KeyError:
-            raise NotFound(f"no queue {queue_id!r} is declared{did_you_mean(queue_id, self._routes)}") from None
+        except (KeyError, TypeError):
+            raise NotFound(f"no queue {queue_id!r} is declared{did_you_mean(str(queue_id), self._routes)}") from None
 
     def may_wait(self, queue_id: str) -> bool:
         """Return whether a publish to the queue can take its time: for a disk, a network, or room."""
