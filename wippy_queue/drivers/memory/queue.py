@@ -1,4 +1,4 @@
-"""One queue in memory: lanes by priority, a heap of what waits, and what is in consumers' hands."""
+"""One queue in memory: what is ready, a heap of what is delayed, and what is in consumers' hands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Sink
 from wippy_queue.drivers.memory.options import options_of
+from wippy_queue.drivers.memory.ready import Ready
 from wippy_queue.errors import Conflict, QueueFull, Unavailable
 from wippy_queue.message import Message
 from wippy_queue.queues import DropReason, Queue, QueueInfo
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LANES: Final = 10  # priorities 0..9
 _DROP_RETRY: Final = 1.0  # seconds until messages are offered again to an on_drop that raised
 
 
@@ -42,28 +42,24 @@ class MemoryQueue:
         self._waiting: deque[Subscription] = deque()  # in `receive`, each for its turn
         self._room = threading.Condition(self._lock)  # publishers wait here
         self._idle = threading.Condition(self._lock)  # join waits here
-        self._lanes: list[deque[Message]] = [deque() for _ in range(_LANES)]
-        self._used: list[int] = []  # lanes in which there ever was a message, highest priority first
-        # Released, by priority: heaps of (receipt, message). They go before the lane, in the order of their first pop.
-        self._returned: list[list[tuple[int, Message]]] = [[] for _ in range(_LANES)]
+        self._ready = Ready(driver.clock, driver.wake_at)
         self._delayed: list[tuple[float, int, Message]] = []  # heap of (due, order, message)
-        self._mortal: dict[int, tuple[int, Message]] = {}  # by id(): ready messages that will expire, and their order
-        self._expiries: list[tuple[float, int, int]] = []  # heap of (due, order, id()), stale ones included
-        self._buried: set[int] = set()  # by id(): dropped, but still somewhere in a lane or in _returned
+        self._order = itertools.count()
         self._dropping: list[tuple[Message, DropReason]] = []  # dropped, not yet taken over by on_drop
         self._retry_drop_at = 0.0
-        self._order = itertools.count()
-        self._ready = 0
         self._in_flight = 0
         self.subscriptions: set[Subscription] = set()
-        self._queue = queue
-        self._options = options_of(queue)
+        self._describe(queue)
 
     def redeclare(self, queue: Queue) -> None:
         with self._lock:
-            self._queue = queue
-            self._options = options_of(queue)
+            self._describe(queue)
             self._room.notify_all()
+
+    def _describe(self, queue: Queue) -> None:
+        self._queue = queue
+        self._options = options_of(queue)
+        self._ready.ttl = self._options.message_ttl
 
     # publishing
 
@@ -75,7 +71,7 @@ class MemoryQueue:
                 self._admit(messages)
             elif overflow == "drop_oldest":
                 self._admit(messages)
-                self._bury_oldest(self._ready + len(self._delayed) - limit)
+                self._drop_oldest(self._ready.count + len(self._delayed) - limit)
             elif overflow == "reject":
                 raise self._full(messages, 0)
             else:
@@ -119,39 +115,13 @@ class MemoryQueue:
             if message.delay > 0:
                 self._push_delayed(message, message.delay)
             else:
-                self._append(message)
+                self._ready.append(message)
                 arrived += 1
         self._announce(arrived)
-
-    def _append(self, message: Message) -> None:
-        priority = message.priority
-        if priority not in self._used:
-            self._used = sorted((*self._used, priority), reverse=True)
-        self._lanes[priority].append(message)
-        self._ready += 1
-        self._watch_expiry(message)
 
     def _push_delayed(self, message: Message, delay: float) -> None:
         due = self._clock.monotonic() + delay
         heapq.heappush(self._delayed, (due, next(self._order), message))
-        self._driver.wake_at(due)
-
-    def _watch_expiry(self, message: Message) -> None:
-        expires_at, ttl = message.expires_at, self._options.message_ttl
-        if expires_at is None and ttl is None:
-            return
-        ends_at = min(
-            math.inf if expires_at is None else expires_at,
-            math.inf if ttl is None else message.timestamp + ttl,
-        )
-        order = next(self._order)
-        self._mortal[id(message)] = (order, message)
-        due = self._clock.monotonic() + max(0.0, ends_at - self._clock.time())
-        heapq.heappush(self._expiries, (due, order, id(message)))
-        if len(self._expiries) > 2 * len(self._mortal) + 1000:  # most are stale: they were handled long before
-            alive = {order for order, _ in self._mortal.values()}
-            self._expiries = [entry for entry in self._expiries if entry[1] in alive]
-            heapq.heapify(self._expiries)
         self._driver.wake_at(due)
 
     # time
@@ -160,47 +130,30 @@ class MemoryQueue:
         """Bring the queue up to date; return when it wants to be looked at again."""
         with self._lock:
             self._advance_locked()
-            due = min(
-                self._delayed[0][0] if self._delayed else math.inf,
-                self._expiries[0][0] if self._expiries else math.inf,
-            )
+            due = min(self._delayed[0][0] if self._delayed else math.inf, self._ready.next_expiry())
         if self._dropping:
             due = min(due, self._hand_over())
         return due
 
     def _advance_locked(self) -> None:
-        if not self._delayed and not self._expiries:
-            return
-        now = self._clock.monotonic()
-        arrived = 0
-        while self._delayed and self._delayed[0][0] <= now:
-            self._append(heapq.heappop(self._delayed)[2])
-            arrived += 1
-        self._announce(arrived)
-        while self._expiries and self._expiries[0][0] <= now:
-            _, order, key = heapq.heappop(self._expiries)
-            if key in self._mortal and self._mortal[key][0] == order:
-                self._bury(self._mortal[key][1])
+        if self._delayed:
+            now, arrived = self._clock.monotonic(), 0
+            while self._delayed and self._delayed[0][0] <= now:
+                self._ready.append(heapq.heappop(self._delayed)[2])
+                arrived += 1
+            self._announce(arrived)
+        if expired := self._ready.expire():
+            self._dropping += [(message, "expired") for message in expired]
+            self._driver.wake_at(self._clock.monotonic())
 
-    # dropping: a message is buried first, handed to on_drop without the lock, then forgotten
+    # dropping: first a message is taken out, then handed to on_drop without the lock, then forgotten
 
-    def _bury(self, message: Message) -> None:
-        """Drop a ready message that has expired; where it waits is not known, so it is skipped there later."""
-        del self._mortal[id(message)]
-        self._buried.add(id(message))
-        self._dropping.append((message, "expired"))
-        self._ready -= 1
-        self._driver.wake_at(self._clock.monotonic())
-
-    def _bury_oldest(self, count: int) -> None:
+    def _drop_oldest(self, count: int) -> None:
         """Drop ``count`` waiting messages: the lowest priority and the oldest first, delayed ones last."""
-        while count > 0 and self._ready:
-            delivery = self._pop(lowest=True)
-            self._dropping.append((delivery.message, "maxlen"))
-            count -= 1
-        while count > 0 and self._delayed:
-            self._dropping.append((heapq.heappop(self._delayed)[2], "maxlen"))
-            count -= 1
+        dropped = self._ready.take_last(count)
+        while len(dropped) < count and self._delayed:
+            dropped.append(heapq.heappop(self._delayed)[2])
+        self._dropping += [(message, "maxlen") for message in dropped]
 
     def _hand_over(self) -> float:
         """Give what was dropped to on_drop, without the lock; return when to try again."""
@@ -289,53 +242,16 @@ class MemoryQueue:
         self._in_flight -= len(taken)
         for delivery in taken:
             del subscription.unsettled[delivery.receipt]
-            self._give_back(delivery)
+            self._ready.give_back(delivery)
         return 0
 
     def _take_for(self, subscription: Subscription, count: int) -> list[Delivery]:
         """Take up to ``count`` ready messages into the subscription's hands. Caller holds the lock."""
-        taken = self._take(count)
+        taken = self._ready.take(count)
         self._in_flight += len(taken)
         for delivery in taken:
             subscription.unsettled[delivery.receipt] = delivery
         return taken
-
-    def _take(self, count: int) -> list[Delivery]:
-        """Take up to ``count`` ready messages, next first. Caller holds the lock."""
-        taken: list[Delivery] = []
-        while len(taken) < count and self._ready:
-            priority = self._priority()
-            if self._returned[priority] or self._buried or self._mortal:
-                taken.append(self._pop())
-            else:  # nothing comes before what is in this lane
-                lane, order = self._lanes[priority], self._order
-                several = min(count - len(taken), len(lane))
-                taken += [Delivery(lane.popleft(), next(order)) for _ in range(several)]
-                self._ready -= several
-        return taken
-
-    def _pop(self, lowest: bool = False) -> Delivery:
-        """Take the next ready message, or the one that is dropped first; there is one. Caller holds the lock."""
-        while True:
-            priority = self._priority(lowest)
-            if self._returned[priority]:
-                receipt, message = heapq.heappop(self._returned[priority])
-            else:
-                message = self._lanes[priority].popleft()
-                receipt = next(self._order)
-            if self._buried and id(message) in self._buried:
-                self._buried.discard(id(message))
-                continue
-            if self._mortal:
-                self._mortal.pop(id(message), None)
-            self._ready -= 1
-            return Delivery(message, receipt)
-
-    def _priority(self, lowest: bool = False) -> int:
-        for priority in self._used[::-1] if lowest else self._used:
-            if self._lanes[priority] or self._returned[priority]:
-                return priority
-        raise AssertionError("the count of ready messages is wrong")
 
     def settle(self, subscription: Subscription, settlements: Sequence[Settlement]) -> None:
         done: list[Settlement] = []
@@ -351,12 +267,12 @@ class MemoryQueue:
                 if settlement.action == "ack":
                     continue
                 if settlement.action == "release":
-                    self._give_back(delivery)
+                    self._ready.give_back(delivery)
                     arrived += 1
                 elif settlement.delay > 0:
                     self._push_delayed(settlement.message or delivery.message, settlement.delay)
                 else:
-                    self._append(settlement.message or delivery.message)
+                    self._ready.append(settlement.message or delivery.message)
                     arrived += 1
             self._in_flight -= len(done)
             if arrived:
@@ -372,12 +288,6 @@ class MemoryQueue:
     def _too_late(self) -> Conflict:
         return Conflict(f"queue {self._queue.id}: settled after its subscription was closed; the message comes again")
 
-    def _give_back(self, delivery: Delivery) -> None:
-        message = delivery.message
-        heapq.heappush(self._returned[message.priority], (delivery.receipt, message))
-        self._ready += 1
-        self._watch_expiry(message)
-
     def _after_leaving(self) -> None:
         """Wake who waits for messages to leave. Caller holds the lock."""
         if self._options.max_length:
@@ -390,7 +300,7 @@ class MemoryQueue:
             self.subscriptions.discard(subscription)
             for delivery in subscription.unsettled.values():
                 self._in_flight -= 1
-                self._give_back(delivery)
+                self._ready.give_back(delivery)
             arrived = len(subscription.unsettled)
             subscription.unsettled.clear()
             self._announce(arrived)
@@ -401,7 +311,7 @@ class MemoryQueue:
             if subscription in self._waiting:
                 self._waiting.remove(subscription)
             subscription.wake.notify()
-            self._announce(self._ready)  # it may have been told of what another one will have to take
+            self._announce(self._ready.count)  # it may have been told of what another one will have to take
 
     def new_wake(self) -> threading.Condition:
         return threading.Condition(self._lock)
@@ -409,7 +319,7 @@ class MemoryQueue:
     # looking
 
     def _count(self) -> int:
-        return self._ready + len(self._delayed) + self._in_flight + len(self._dropping)
+        return self._ready.count + len(self._delayed) + self._in_flight + len(self._dropping)
 
     def info(self) -> QueueInfo:
         self.advance()
@@ -417,7 +327,7 @@ class MemoryQueue:
             in_flight = self._in_flight + len(self._dropping)
             return QueueInfo(
                 message_count=self._count(),
-                ready=self._ready,
+                ready=self._ready.count,
                 in_flight=in_flight,
                 delayed=len(self._delayed),
                 consumer_count=len(self.subscriptions),
@@ -426,28 +336,15 @@ class MemoryQueue:
     def peek(self, limit: int) -> list[Message]:
         with self._lock:
             self._advance_locked()
-            waiting: list[Message] = []
-            for priority in self._used:
-                returned = (message for _, message in sorted(self._returned[priority]))
-                for message in itertools.chain(returned, self._lanes[priority]):
-                    if len(waiting) >= limit:
-                        return waiting
-                    if id(message) not in self._buried:
-                        waiting.append(message)
+            waiting = list(itertools.islice(self._ready, limit))
             waiting.extend(message for _, _, message in heapq.nsmallest(limit - len(waiting), self._delayed))
             return waiting
 
     def purge(self) -> int:
         with self._lock:
-            count = self._ready + len(self._delayed)
-            for priority in self._used:
-                self._lanes[priority].clear()
-                self._returned[priority].clear()
+            count = self._ready.count + len(self._delayed)
+            self._ready.clear()
             self._delayed.clear()
-            self._expiries.clear()
-            self._mortal.clear()
-            self._buried.clear()
-            self._ready = 0
             self._after_leaving()
             return count
 
