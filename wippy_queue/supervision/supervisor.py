@@ -92,9 +92,12 @@ class Supervisor:
     def add(self, service_id: EntryId, service: Service, lifecycle: Lifecycle, requires: Iterable[EntryId]) -> None:
         """Take a service on; everything that it requires is added before it starts."""
         with self._changed:
-            self._units[service_id] = _Unit(service_id, service, lifecycle, tuple(requires))
-            for unit in self._units.values():
-                unit.required_by = [other.id for other in self._units.values() if unit.id in other.requires]
+            unit = _Unit(service_id, service, lifecycle, tuple(requires))
+            unit.required_by = [other.id for other in self._units.values() if service_id in other.requires]
+            for needed in unit.requires:
+                if needed in self._units:
+                    self._units[needed].required_by.append(service_id)
+            self._units[service_id] = unit
 
     def statuses(self) -> dict[EntryId, ServiceStatus]:
         with self._changed:
