@@ -508,3 +508,19 @@ def test_peek_wants_a_number_of_messages(limit: Any) -> None:
 def test_a_time_that_no_timer_takes_is_refused(way: str) -> None:
     with engine_of() as engine, pytest.raises(Invalid, match="timeout: expected seconds from 0 to 1000000000"):
         getattr(engine, way)(timeout=1e10)
+
+
+def cpu_of_loading(consumers: int) -> float:
+    """Return the least processor time of three tries."""
+    declared = [lua("handler", "return function() end")]
+    declared += [{**consumer(), "name": f"worker-{number}"} for number in range(consumers)]
+    tries = []
+    for _ in range(3):
+        before = time.process_time()
+        engine_of(*declared)
+        tries.append(time.process_time() - before)
+    return min(tries)
+
+
+def test_loading_takes_time_in_proportion_to_the_entries() -> None:
+    assert cpu_of_loading(400) < 10 * cpu_of_loading(100)
