@@ -22,7 +22,8 @@ from wippy_queue import Engine
 from wippy_queue.events import Event, MessageFailed, ServiceStateChanged, WorkerDied, WorkerStuck
 from wippy_queue.telemetry.logs import RedactingFilter, TextFormatter
 
-TIMEOUT: Final = 0.12  # seconds that an attack may take
+_TIMEOUT: Final = 0.12  # seconds that an attack may take
+_FLOOD_TIMEOUT: Final = 0.4  # the same where the memory limit is to end it first, on a busy machine too
 MEMORY_LIMIT: Final = 16 << 20  # bytes
 WATCHDOG: Final = 100  # seconds; it needs no interpreter lock
 PATIENCE: Final = 30.0  # seconds until something counts as lost
@@ -142,7 +143,14 @@ NESTED: Final = {
 }
 
 
-def make_engine(mode: str, bodies: Mapping[str, str], probe: Probe, **settings: Any) -> Engine:
+def timeout_of(name: str) -> float:
+    """Return the time limit of the attacks of a class."""
+    return _FLOOD_TIMEOUT if name == "memory" else _TIMEOUT
+
+
+def make_engine(
+    mode: str, bodies: Mapping[str, str], probe: Probe, timeout: float = _TIMEOUT, **settings: Any
+) -> Engine:
     auto = {"auto_start": True}
     retry = {"max_attempts": 1, "initial_delay": "1ms"}
     entries: list[dict[str, Any]] = [
@@ -158,7 +166,7 @@ def make_engine(mode: str, bodies: Mapping[str, str], probe: Probe, **settings: 
         {"name": "neighbour", "kind": "function.lua", "source": handler({}), "modules": MODULES},
         {
             "name": "victim-consumer", "kind": "queue.consumer", "queue": "victims", "func": "victim",
-            "lifecycle": auto, "timeout": TIMEOUT, "memory_limit": MEMORY_LIMIT,
+            "lifecycle": auto, "timeout": timeout, "memory_limit": MEMORY_LIMIT,
         },
         {
             "name": "neighbour-consumer", "kind": "queue.consumer", "queue": "neighbours", "func": "neighbour",
@@ -241,9 +249,9 @@ def memory_in_use() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def run(mode: str, attacks: Mapping[str, str], only: str | None) -> None:
+def run(mode: str, attacks: Mapping[str, str], timeout: float, only: str | None) -> None:
     probe = Probe()
-    with make_engine(mode, attacks, probe) as engine:
+    with make_engine(mode, attacks, probe, timeout) as engine:
         neighbour = Neighbour(engine, probe)
         for number, name in enumerate(attacks, 1):
             if only is None or name == only:
@@ -292,7 +300,8 @@ def main() -> None:
     if name == "stuck":
         run_stuck(mode, STUCK)
     else:
-        run(mode, {key: body for key, (_, body) in ATTACKS[name].items()}, only[0] if only else None)
+        attacks = {key: body for key, (_, body) in ATTACKS[name].items()}
+        run(mode, attacks, timeout_of(name), only[0] if only else None)
     sys.stdout.flush()
     os._exit(0)  # stuck threads would make the interpreter's own end slow
 

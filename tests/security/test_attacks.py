@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from tests.security.attacks import ATTACKS, STUCK, Ending
-from tests.security.child import TIMEOUT
+from tests.security.child import timeout_of
 
 MODES = ("async", "count")
 
@@ -92,7 +92,7 @@ def matches(found: Ending, wanted: Ending) -> bool:
     return found == wanted or found in others.get(wanted, set())
 
 
-def faults(line: dict[str, Any], wanted: Ending) -> list[str]:
+def faults(line: dict[str, Any], wanted: Ending, limit: float) -> list[str]:
     found = []
     if not matches(ending(line), wanted):
         found.append(f"ended with {line['error']!r}, expected {wanted}")
@@ -100,7 +100,7 @@ def faults(line: dict[str, Any], wanted: Ending) -> list[str]:
         found.append(f"the message behind it went wrong: {line['normal'] or 'another result'}")
     if line["thread"] != "app:victim-consumer-worker-0" or line["stuck"]:
         found.append(f"its worker was lost: {line['thread']}, {line['stuck']} stuck")
-    if line["took"] is not None and line["took"] > TIMEOUT + _LATE:
+    if line["took"] is not None and line["took"] > limit + _LATE:
         found.append(f"took {line['took']} s")
     if line["memory"] > _MEMORY:
         found.append(f"left the process with {line['memory'] >> 20} MiB")
@@ -114,14 +114,17 @@ def test_attacks_are_contained(attacked: tuple[str, Mapping[str, Journal]], mode
     name, journals = attacked
     journal = journals[mode]
     assert journal.code == 0, f"the process ended during {journal.culprit!r}:\n{journal.errors}"
+    limit = timeout_of(name)
     found = {
-        line["end"]: problems for line in journal.of("end") if (problems := faults(line, ATTACKS[name][line["end"]][0]))
+        line["end"]: problems
+        for line in journal.of("end")
+        if (problems := faults(line, ATTACKS[name][line["end"]][0], limit))
     }
     assert not found, json.dumps(found, indent=1)
     assert {line["end"] for line in journal.of("end")} == set(ATTACKS[name])
     assert len({line["ident"] for line in journal.of("end")}) == 1, "the worker is always the same thread"
     reactions = [
-        line["took"] - TIMEOUT for line in journal.of("end") if line["kind"] == "Timeout" and line["took"] is not None
+        line["took"] - limit for line in journal.of("end") if line["kind"] == "Timeout" and line["took"] is not None
     ]
     assert not reactions or statistics.median(reactions) < _REACTION
     floods = [ending(line) for line in journal.of("end") if ATTACKS[name][line["end"]][0] == "memory"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from wippy_queue import errors
 from wippy_queue.errors import Internal, Invalid, Kind, WippyQueueError
@@ -60,10 +62,29 @@ def outgoing(value: object) -> bool | int | float | bytes | None:
     raise Internal(f"cannot hand a value of type {type(value).__name__} to Lua")
 
 
-def kind_to_lua(kind: Kind) -> str:
-    return "" if kind is Kind.UNKNOWN else kind.value
+def failure_of(error: WippyQueueError) -> tuple[Any, ...]:
+    """Return an error as the scalars that the bootstrap makes an errors value of."""
+    details = None
+    if error.details:
+        try:
+            details = msgspec.json.encode(error.details, enc_hook=str)
+        except Exception:  # whatever the values' own methods raise
+            details = None
+    kind = "" if error.kind is Kind.UNKNOWN else error.kind.value
+    return (False, error.message.encode("utf-8", "replace"), kind.encode(), error.retryable, details)
 
 
-def error_of_kind(kind: bytes, message: str) -> WippyQueueError:
-    """Return an error of the class that belongs to a kind of Lua; handlers may use kinds that nobody knows."""
-    return _CLASSES.get(readable(kind), WippyQueueError)(message)
+def error_from(result: tuple[Any, ...]) -> WippyQueueError:
+    """Return the error that a call which has failed describes: see `failure` in bootstrap.lua.
+
+    Handlers may use kinds that nobody knows.
+    """
+    _, kind, message, retryable, details, _ = result
+    decoded: Any = None if details is None else msgspec.json.decode(readable(details.encode("latin-1")))
+    error = _CLASSES.get(readable(kind.encode("latin-1")), WippyQueueError)(readable(message.encode("latin-1")))
+    error.retryable = retryable
+    if isinstance(decoded, dict):
+        error.details = decoded
+    elif decoded:
+        error.details = {"details": decoded}
+    return error

@@ -16,9 +16,9 @@ from wippy_queue.codecs import check_plain
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Canceled, Internal, Invalid, Kind, Timeout, WippyQueueError
 from wippy_queue.handler import ACK, Outcome, WorkerContext
-from wippy_queue.lua.convert import readable
+from wippy_queue.lua.convert import error_from, readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
-from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, Unsent, error_from
+from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, Unsent
 from wippy_queue.message import Encoding, Message
 
 MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise

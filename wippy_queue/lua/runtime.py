@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +15,8 @@ from lupa import lua54
 from wippy_queue.access import acting_with
 from wippy_queue.errors import Internal, Kind, NotFound, WippyQueueError
 from wippy_queue.ids import EntryId
-from wippy_queue.lua.convert import error_of_kind, kind_to_lua, outgoing, readable
+from wippy_queue.lua.callbacks import Callbacks
+from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import CallContext, Source
 from wippy_queue.lua.limits import COUNT, Deadline
 from wippy_queue.lua.modules import NAMES, QUICK
@@ -34,8 +34,6 @@ Failure = tuple[Any, ...]
 
 _SLACK: Final = 65_536  # bytes beside the budget, so that Lua can report that it is spent
 _GROWTH: Final = 6  # times the size of its bytecode is what a file of ours may add to a state's memory
-_QUICK: Final = 250e-6  # seconds; a Python function that came back so soon is trusted to do so again
-_ROOM: Final = 4096  # bytes that must be free before a callback returns: a failing push would take the process down
 
 _logger = logging.getLogger(__name__)
 
@@ -79,12 +77,8 @@ class Runtime:
         self.spoiled = False  # by a kill, for lack of memory or by its age: to be replaced before the next call
         self._last_call = host.recycle_after + 1 if host.recycle_after else math.inf  # loading is the first one
         self._budget = memory_limit
-        self._interrupt: BaseException | None = None
-        self._withheld: tuple[Any, ...] = (False,)  # results that Lua had no room for
         self._modules: dict[str, Mapping[str, Callable[..., Any]]] = {}  # the Python parts of those in use
         self._files: list[bytes] = []  # of ours that Lua has asked for within calls
-        self._visit_lock = threading.Lock()
-        self._visiting = False  # a Python function that is quick as a rule; guarded by the lock
         self._callee: Runtime | None = None  # of the function that the one here has called
         self._callee_lock = threading.Lock()
         self._lua = lua = lua54.LuaRuntime(
@@ -96,6 +90,7 @@ class Runtime:
             max_memory=0,
         )
         self._deadline = Deadline(host.watchdog, self._late)
+        self._callbacks = Callbacks(lua, context, self._deadline)
         hooks = host.hooks
         mode = "count" if host.hook_mode == "async" and hooks is None else host.hook_mode
         *loaders, handle, _, _, position, invoke, invoke_nested, sweep, outbox, state = lua.execute(
@@ -103,7 +98,7 @@ class Runtime:
             self._ask,
             self._fetch,
             self._bind,
-            self._again,
+            self._callbacks.again,
             self._flush,
             self._follow,
             mode,
@@ -196,9 +191,7 @@ class Runtime:
         worker = self.context.worker
         if worker is None:
             return
-        with self._visit_lock:
-            if self._visiting:  # no hook can part it there, and Lua does not go on meanwhile
-                self.context.part()
+        self._callbacks.late()
         worker.late()
 
     def kill(self) -> None:
@@ -232,6 +225,7 @@ class Runtime:
         self.spoiled = True
         if hasattr(self, "_lua"):
             self._loaders = None
+            self._callbacks.close()
             del self._lua, self._handle, self._position, self._invoke, self._invoke_nested
             del self._sweep, self._outbox
 
@@ -281,9 +275,7 @@ class Runtime:
             result = (result,)
         if self._deadline.expired or self._deadline.killed or (type(result) is tuple and result[0] in {KILLED, MEMORY}):
             self.spoiled = True
-        if self._interrupt is not None:
-            interrupt, self._interrupt = self._interrupt, None
-            raise interrupt
+        self._callbacks.raise_interrupt()
         return result
 
     def _allowance(self, size: int) -> int:
@@ -312,17 +304,12 @@ class Runtime:
             _logger.exception("a batch could not be parted")
         return False
 
-    def _abort(self, error: BaseException) -> None:
-        """End the call that runs; the error is raised when Lua has ended."""
-        self._interrupt = error
-        self._deadline.killed = True
-
     def _follow(self, coroutine: int | None) -> bool:
         """What Lua asks before it takes the hook of a coroutine for good; see `Deadline.follow`."""
         try:
             return self._deadline.follow(coroutine)
         except BaseException as error:
-            self._abort(error)
+            self._callbacks.abort(error)
             return True
 
     def _flush(self, *unsent: Any) -> bool:
@@ -330,7 +317,7 @@ class Runtime:
         try:
             self._send(*unsent)
         except BaseException as error:
-            self._abort(error)
+            self._callbacks.abort(error)
         return not self._deadline.is_over()
 
     def _unsent(self) -> Sequence[Any]:
@@ -350,89 +337,6 @@ class Runtime:
         except WippyQueueError as error:
             raise Unsent(place, error) from error
 
-    # Python functions for Lua.
-
-    def _guard(self, function: Callable[..., Any], *, never_waits: bool = False) -> Callable[..., tuple[Any, ...]]:
-        """Wrap a function so that nothing but flat scalars gets back to Lua, and nothing that does not fit.
-
-        An exception, or a result that Lua has no room for, would leave Lua by a long jump over lupa's frames, and the
-        interpreter lock with it.
-
-        A function that may wait parts the batch; but not while it has come back quickly the last time: then the
-        watchdog parts it, if need be.
-        """
-        visit = function if never_waits else self._visitor(function)
-        context, is_over = self.context, self._deadline.is_over
-
-        def guarded(place: int, *arguments: Any) -> tuple[Any, ...]:
-            try:
-                context.arrive(place)
-                if is_over():
-                    return (None,)
-                try:
-                    result = visit(*[a.encode("latin-1") if type(a) is str else a for a in arguments])
-                    ok = 1 if context.parted else True
-                    flat = (ok, *map(outgoing, result)) if type(result) is tuple else (ok, outgoing(result))
-                except WippyQueueError as error:
-                    if error.kind is Kind.CANCELED:
-                        context.canceled = True
-                    flat = _failure(error)
-                except Exception as error:
-                    _logger.exception(
-                        "a Python function that Lua called has failed",
-                        extra={"fields": {"function": context.function}},
-                    )
-                    flat = _failure(Internal(f"{type(error).__name__}: {error}"))
-                if is_over():
-                    return (None,)
-                if self._has_room(flat):
-                    return flat
-                self._withheld = flat
-                return (False,)
-            except BaseException as error:  # KeyboardInterrupt in a call on the main thread: raised when Lua has ended
-                self._abort(error)
-                return (None,)
-
-        return guarded
-
-    def _visitor(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        quick = False
-
-        def visit(*arguments: Any) -> Any:
-            nonlocal quick
-            watched = quick
-            if watched:
-                with self._visit_lock:
-                    self._visiting = True
-            else:
-                self.context.part()
-            began = time.monotonic()
-            try:
-                return function(*arguments)
-            finally:
-                quick = time.monotonic() - began < _QUICK
-                if watched:
-                    with self._visit_lock:
-                        self._visiting = False
-
-        return visit
-
-    def _again(self) -> tuple[Any, ...]:
-        """Return the results that there was no room for, now that Lua has collected its garbage."""
-        flat, self._withheld = self._withheld, (False,)
-        return flat if self._has_room(flat) else (False,)
-
-    def _has_room(self, values: tuple[Any, ...]) -> bool:
-        lua = self._lua
-        limit = lua.get_max_memory()
-        if not limit:
-            return True
-        free: int = limit - lua.get_memory_used() - _ROOM
-        for value in values:
-            if type(value) is bytes:
-                free -= len(value) + 64
-        return free >= 0
-
     # Modules and libraries.
 
     def _fetch(self, path: str) -> bytes | None:
@@ -444,21 +348,21 @@ class Runtime:
                 self._files.append(code)
                 self._lua.set_max_memory(limit + _GROWTH * len(code), total=True)
                 self._base += _GROWTH * len(code)
-            return code if self._has_room((code,)) else None
+            return code if self._callbacks.has_room((code,)) else None
         except BaseException as error:
-            self._abort(error)
+            self._callbacks.abort(error)
             return None
 
     def _bind(self, module: str, name: str) -> Callable[..., Any] | None:
         """Return a function of a module, guarded, for the bootstrap alone; None when it does not fit."""
         try:
-            if not self._has_room(()):
+            if not self._callbacks.has_room(()):
                 return None
             module, name = (part.encode("latin-1").decode() for part in (module, name))
             never_waits = module in QUICK or f"{module}.{name}" in QUICK
-            return self._guard(self._find(module, name), never_waits=never_waits)
+            return self._callbacks.wrap(self._find(module, name), never_waits=never_waits)
         except BaseException as error:
-            self._abort(error)
+            self._callbacks.abort(error)
             return None
 
     def _find(self, module: str, name: str) -> Callable[..., Any]:
@@ -493,27 +397,3 @@ class Runtime:
 
 def _bytes(*texts: str) -> Iterable[bytes]:
     return (text.encode() for text in texts)
-
-
-def _failure(error: WippyQueueError) -> tuple[Any, ...]:
-    """Return an error as the scalars that the bootstrap makes an errors value of."""
-    details = None
-    if error.details:
-        try:
-            details = msgspec.json.encode(error.details, enc_hook=str)
-        except Exception:  # whatever the values' own methods raise
-            details = None
-    return (False, error.message.encode("utf-8", "replace"), kind_to_lua(error.kind).encode(), error.retryable, details)
-
-
-def error_from(result: Failure) -> WippyQueueError:
-    """Return the error that a FAILED result describes."""
-    _, kind, message, retryable, details, _ = result
-    decoded: Any = None if details is None else msgspec.json.decode(readable(details.encode("latin-1")))
-    error = error_of_kind(kind.encode("latin-1"), readable(message.encode("latin-1")))
-    error.retryable = retryable
-    if isinstance(decoded, dict):
-        error.details = decoded
-    elif decoded:
-        error.details = {"details": decoded}
-    return error

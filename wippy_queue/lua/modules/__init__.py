@@ -13,7 +13,7 @@ NAMES: Final = frozenset(
 )
 
 # Modules whose Python functions never wait, and such functions of others. Anything else may take its time; what follows
-# from that: `Runtime._guard`.
+# from that: `Callbacks.wrap`.
 QUICK: Final = frozenset(
     {
         "base64",
