@@ -152,6 +152,20 @@ def test_a_queue_is_declared_with_what_its_options_say() -> None:
     assert plain.arguments()["x-expires"] == 30_000
 
 
+def test_the_queue_of_dropped_messages_vanishes_after_a_queue_that_does() -> None:
+    asked: list[dict[str, Any]] = []
+    channel: Any = SimpleNamespace(queue_declare=lambda name, **asks: asked.append({"name": name, **asks}))
+    for expiry in (30.0, None):
+        declared = Declared.of(queue(options=AmqpQueueOptions(queue_expiry=expiry)), AmqpConfig())
+        for step in declared.declare_dropped(channel):
+            step(None)
+        assert declared.drops is (expiry is not None), "it is consumed for as long as the queue is"
+    assert [(asks["name"], asks["arguments"].get("x-expires")) for asks in asked] == [
+        ("tasks.dropped", 90_000),
+        ("tasks.dropped", None),
+    ]
+
+
 @pytest.mark.parametrize("name", ["amq.mine", "x" * 240])
 def test_names_that_rabbitmq_cannot_have_are_refused(name: str) -> None:
     with pytest.raises(Invalid, match="queue_name"):

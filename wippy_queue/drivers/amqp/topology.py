@@ -22,7 +22,7 @@ from wippy_queue.drivers.amqp.options import MAX_PERIOD, AmqpConfig, AmqpQueueOp
 from wippy_queue.errors import Conflict, Invalid, WippyQueueError
 from wippy_queue.queues import Queue
 
-_SPARE_MS: Final = 60_000  # for which a delay queue outlives its last message
+_SPARE_MS: Final = 60_000  # for which a delay queue outlives its last message, that of dropped ones its queue
 _LONGEST_NAME: Final = 255 - len(".due.delay.4294967295")  # bytes
 
 _OPTION_OF: Final = {
@@ -93,8 +93,11 @@ class Declared:
 
     @property
     def drops(self) -> bool:
-        """Whether messages may be dropped although nobody gave them a time to live."""
-        return self.message_ttl is not None or self.pushes_out
+        """Whether its dropped messages are to be consumed although nobody gave one a time to live.
+
+        Where the queue expires so does the one of its dropped messages, which has to be in use for as long.
+        """
+        return self.message_ttl is not None or self.pushes_out or self.expiry is not None
 
     @property
     def max_attempts(self) -> float:
@@ -129,7 +132,10 @@ class Declared:
         yield self._declaration(channel, self.due, self._common())
 
     def declare_dropped(self, channel: Channel) -> Steps[None]:
-        yield self._declaration(channel, self.dropped, {"x-queue-type": "classic"})
+        arguments: dict[str, Any] = {"x-queue-type": "classic"}
+        if self.expiry is not None:
+            arguments["x-expires"] = round(self.expiry * 1000) + _SPARE_MS
+        yield self._declaration(channel, self.dropped, arguments)
 
     def declare_delay(self, channel: Channel, ms: int) -> Steps[int]:
         """Declare the queue in which messages wait; return how many do."""
