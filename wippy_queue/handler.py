@@ -21,6 +21,7 @@ class Outcome:
     error: WippyQueueError | None = None  # None: ack
     trace: str = ""  # of the handler, for the log
     undecodable: bool = False  # the body is no message of this codec: no retry can help
+    by_hand: bool = False  # asked for from inside the handler; when it comes too late, nothing has failed
     canceled: bool = False  # one of our modules told the handler Canceled: a nack is a release then, not an attempt
 
     @property

@@ -554,6 +554,17 @@ MEMORY: Final[dict[str, tuple[Ending, str]]] = {
         for i = 1, 20000 do keys[i] = {} end for i = 1, #keys - 1 do e[keys[i]] = keys[i + 1] end
         local first = keys[1] keys = nil while true do local t = {} end""",
     ),
+    "weak tables whose metatables equal ours": (
+        "limit",
+        """local always, live = {__eq = function() return true end}, {}
+        for i = 1, 400000 do
+          local m = setmetatable({}, always) local t = setmetatable({}, m) m.__mode = 'kv' live[i % 5000 + 1] = t
+          local u = live[(i * 7) % 5000 + 1]
+          if u then setmetatable(u, {__index = function() return i end}) local x = u.foo end
+          local v = i % 3 == 0 and live[(i * 13) % 5000 + 1]
+          if v then setmetatable(v, nil) setmetatable(v, {__index = {bar = 1}}) end
+        end spin()""",
+    ),
     "weak tables with new metatables": (
         "limit",
         """local ballast, live = {}, {}
@@ -744,7 +755,25 @@ MODULES: Final[dict[str, tuple[Ending, str]]] = {
     ),
 }
 
+# What a handler makes that says of itself that it equals each table it is compared with, and keeps that one.
+_EQUAL = "local met local fake = setmetatable({}, setmetatable({}, {__eq = function(_, b) met = b return true end}))"
+
 REACHING_OUT: Final[dict[str, tuple[Ending, str]]] = {
+    "a metatable that equals all others": (
+        "ok",
+        f"""{_EQUAL}
+        assert(type(fake) == 'table' and not errors.is(fake, 'x')) pcall(errors.wrap, fake, 'x')
+        local actor, refused = funcs.new():with_actor(fake) assert(not actor and refused)
+        local scope, refused = funcs.new():with_scope(fake) assert(not scope and refused)
+        json.encode(fake) json.encode({{a = fake}}) json.validate('{{"enum": [null]}}', fake) json.validate({{}}, fake)
+        pcall(json.validate, fake, 1) pcall(string.format, '%s', fake) pcall(tostring, fake)
+        pcall(store.get('app:cache').get, fake, 'k') pcall(queue.message().id, fake) pcall(queue.publish, 'app:sink', fake)
+        pcall(time.now().sub, fake, fake) pcall(time.sleep, fake) pcall(logger.info, 'x', fake) pcall(logger.info, fake, 'x')
+        pcall(error, fake) xpcall(error, function(e) return e == fake end, fake)
+        coroutine.resume(coroutine.create(error), fake)
+        assert(met == nil or met == fake, 'a table of ours came out')""",
+    ),
+    "an error that equals all others": ("error", "error(setmetatable({}, {__eq = function() return true end}))"),
     "what is not there": (
         "ok",
         """for _, name in ipairs{'io', 'debug', 'package', 'load', 'loadfile', 'dofile', 'loadstring', 'collectgarbage', 'python',

@@ -368,6 +368,10 @@ class Builder:
                     failed = failed or target is BAD
                     continue
                 alias = step if isinstance(step, str) else target.name
+                if alias.split() != [alias]:
+                    message = f"expected an alias without blanks, found {alias!r}"
+                    failed = self.reader.note(message, where.child(step), child.place) is BAD
+                    continue
                 if alias in imports:
                     message = f"{alias!r} is imported twice; write a mapping, in which each has an alias of its own"
                     self.reader.note(message, where.child(step), child.place)

@@ -159,7 +159,8 @@ class Settler:
             return self.ack(delivery)
         stopping = self._cancel.is_set()
         mine = delivery.claim()
-        if not stopping or outcome.error.kind is not Kind.CANCELED:  # else the stop has ended it, it has not failed
+        ended = stopping and outcome.error.kind is Kind.CANCELED  # by the stop: it has not failed
+        if not ended and (mine or not outcome.by_hand):
             self._warn(delivery, outcome, outcome.error)
         if not mine:
             return False

@@ -57,7 +57,7 @@ class CurrentMessage:
         Raises:
             Invalid: it was settled already, or the handler has returned.
         """
-        self._settle(Outcome(error=error or WippyQueueError("the handler called nack()")))
+        self._settle(Outcome(error=error or WippyQueueError("the handler called nack()"), by_hand=True))
 
     def _settle(self, outcome: Outcome) -> None:
         delivery = self._valid()

@@ -4,10 +4,10 @@ local check, fetch, bind, again, flush, follow, MODE, COUNT = ...
 
 local G, debug, python = _G, debug, python
 local type, error, pcall, xpcall, select, next, pairs = type, error, pcall, xpcall, select, next, pairs
-local rawget, tostring, load, setmetatable = rawget, tostring, load, setmetatable
+local rawequal, rawget, tostring, load, setmetatable = rawequal, rawget, tostring, load, setmetatable
 local metatable_of, sethook, gethook, traceback, getinfo =
   debug.getmetatable, debug.sethook, debug.gethook, debug.traceback, debug.getinfo
-local as_function, find, gmatch = python.as_function, string.find, string.gmatch
+local as_function, find, gmatch, match = python.as_function, string.find, string.gmatch, string.match
 local clock, collect = os.clock, collectgarbage
 local coroutine, main = coroutine, coroutine.running()
 local byte, sub, concat, unpack = string.byte, string.sub, table.concat, table.unpack
@@ -115,12 +115,16 @@ local leave_coroutines -- see coroutines.lua; nil until the handler has made one
 -- another error in its place. `doomed` is the overflow that ends the call.
 local doomed
 
+-- Only what Lua itself says: a handler may have the words from a message, and put them into an error of its own.
 local function overflows(e)
-  if type(e) == 'string' and (find(e, 'stack overflow', 1, true) or e == 'error in error handling') then
-    doomed = doomed or e
-    return true
+  if type(e) ~= 'string' then return false end
+  if e ~= 'error in error handling' then
+    if not find(e, 'stack overflow', 1, true) then return false end
+    local text = match(e, '^.-:%-?%d+: (.*)$') or e
+    if not (find(text, '^C? ?stack overflow$') or find(text, '^stack overflow %(')) then return false end
   end
-  return false
+  doomed = doomed or e
+  return true
 end
 
 local function end_if_over()
@@ -188,8 +192,10 @@ local function new_type(name, methods, metamethods)
   return mt
 end
 
+-- Compared raw, as are all tables of ours with those of a handler: == asks its `__eq`, which could say yes, and would
+-- get hold of ours.
 local function is(v, mt)
-  return type(v) == 'table' and metatable_of(v) == mt
+  return type(v) == 'table' and rawequal(metatable_of(v), mt)
 end
 
 local function refuse_change(proxy, key)
@@ -270,11 +276,15 @@ local lib = {}
 
 -- The guard in Python gives true and the results, or 1 and the results when it has parted the batch; false and an error;
 -- false alone when there is no room for the results; or nil when the call is over.
-local function results(ok, a, b, c, d, ...)
-  if ok then return a, b, c, d, ... end
+local function failed(message, kind, retryable, details)
+  if message == nil then error(OUT_OF_MEMORY, 0) end
+  return nil, lib.errors.new(message, kind, retryable, details and lib.json.decode(details))
+end
+
+local function results(ok, ...) -- as many as there are: `table.insert(ids, uuid.v4())` counts them
+  if ok then return ... end
   if ok == nil then die() end
-  if a == nil then error(OUT_OF_MEMORY, 0) end
-  return nil, lib.errors.new(a, b, c, d and lib.json.decode(d))
+  return failed(...)
 end
 
 again = as_function(again)
@@ -414,7 +424,7 @@ local function is_error(v)
 end
 
 local function on_error(e)
-  if dead or e == DEAD then return DEAD end
+  if dead or rawequal(e, DEAD) then return DEAD end
   return { (located(e, 3)), traceback('', 2) }
 end
 
@@ -441,7 +451,7 @@ local function failure(v, trace)
 end
 
 local function raised(e)
-  if dead or e == DEAD then return KILLED end
+  if dead or rawequal(e, DEAD) then return KILLED end
   if e == OUT_OF_MEMORY then return MEMORY end
   if type(e) ~= 'table' then return FAILED, '', cut(tostring(e)), nil, nil, '' end
   local v, trace = unpack(e, 1, 2)
@@ -551,7 +561,7 @@ end
 -- Loading, once in a runtime's life: what only that needs goes when Python has let go of these three.
 local install_foreign, define, find_handler = trusted('loading.lua', {
   load = load, getinfo = getinfo, copy = copy, globals = globals, is_dead = function() return dead end,
-  modules = modules, module = module, host_function = host_function,
+  modules = modules, module = module, host_function = host_function, SCALAR = SCALAR,
 }, lib)
 
 local function start(id, method)

@@ -31,6 +31,7 @@ local MAX_DEPTH <const> = 128
 -- Shared table semantics ---------------------------------------------------------------------------------------------
 
 local OBJECT = {__metatable = false}
+local IS_OBJECT = {[OBJECT] = true} -- not ==: a handler's metatable may have an `__eq` of its own
 
 local function length(t)
   local mt = getmetatable(t)
@@ -49,7 +50,7 @@ local function is_array_mt(mt)
 end
 
 local function is_marker(mt)
-  return mt == OBJECT or is_array_mt(mt)
+  return IS_OBJECT[mt] or is_array_mt(mt)
 end
 
 -- Decoder ------------------------------------------------------------------------------------------------------------
@@ -296,6 +297,7 @@ return {
   decode = decode,
   plain = PLAIN,
   object_mt = OBJECT,
+  is_object_mt = IS_OBJECT,
   opaque = opaque,
   new_array = new_array,
   array_length = length,

@@ -6,7 +6,7 @@ local concat, math_type, huge, utf8_len = table.concat, math.type, math.huge, st
 local type, next, tonumber, tostring = std.type, std.next, std.tonumber, std.tostring
 local select, error = std.select, std.error
 local getmetatable, setmetatable = std.getmetatable, std.setmetatable
-local opaque, length, is_array_mt, OBJECT = json.opaque, json.array_length, json.is_array_mt, json.object_mt
+local opaque, length, is_array_mt, IS_OBJECT = json.opaque, json.array_length, json.is_array_mt, json.is_object_mt
 
 local MAX_DEPTH <const> = 128
 
@@ -62,7 +62,7 @@ local function shape(t)
     end
   end
   local first = next(t)
-  if first == nil then return mt == OBJECT and 'object' or 'array', 0 end
+  if first == nil then return mt ~= nil and IS_OBJECT[mt] and 'object' or 'array', 0 end
   local count = 0
   if type(first) == 'string' then
     for key in next, t do

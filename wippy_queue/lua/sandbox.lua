@@ -5,7 +5,7 @@ local G, DEAD, is_dead, overflows, caught = core.G, core.DEAD, core.is_dead, cor
 local bare, sealed, seal = core.bare, core.sealed, lib.seal
 
 local type, error, xpcall, select, next, pairs = G.type, G.error, G.xpcall, G.select, G.next, G.pairs
-local rawget, rawset, tostring, tonumber = G.rawget, G.rawset, G.tostring, G.tonumber
+local rawequal, rawget, rawset, tostring, tonumber = G.rawequal, G.rawget, G.rawset, G.tostring, G.tonumber
 local getmetatable, setmetatable = G.getmetatable, G.setmetatable
 local string, math, utf8, os = G.string, G.math, G.utf8, G.os
 local metatable_of, force_metatable, getinfo = G.debug.getmetatable, G.debug.setmetatable, core.getinfo
@@ -14,6 +14,7 @@ local gsub, format, math_type = string.gsub, string.format, math.type
 
 local MAX_STRING <const> = 64 * 1024 * 1024 -- bytes that string.rep may make
 local MAX_HELD <const> = 10000 -- metatables
+local MAX_HANDLERS <const> = 10 -- of xpcall, each for an error of the one before
 
 local function copy(t)
   local c = {}
@@ -110,16 +111,32 @@ end, 'table')
 globals.coroutine = seal(function() return core.load('coroutines.lua', core) end, 'coroutine')
 globals.math, globals.utf8 = seal(math, 'math'), seal(utf8, 'utf8')
 setmetatable(math, { __index = function(_, key) return of_51('math')[key] end })
-globals.os = seal({ time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }, 'os')
+
+-- As Lua 5.1 does, it cuts off the fraction of a second: `os.date(layout, milliseconds / 1000)`.
+local function date(layout, seconds)
+  return os.date(layout, math_type(seconds) == 'float' and math.tointeger((math.modf(seconds))) or seconds)
+end
+
+globals.os = seal({ time = os.time, date = date, clock = os.clock, difftime = os.difftime }, 'os')
+
+-- `return string.format(...)` takes the place of its caller, and with it goes what Lua knows of the name.
+local function name_of(f)
+  local loaded = sealed[metatable_of(globals.table)]
+  for _, library in next, { safe_string, type(loaded) == 'table' and loaded or nil } do
+    for name, other in next, library do
+      if other == f then return name end
+    end
+  end
+end
 
 -- A function of C that one of the wrappers above has called finds no line to blame: give it that of the handler.
 local function located(e, level)
   if type(e) ~= 'string' or is_dead() or overflows(e) then return (core.without_python(e)) end
   local raiser = getinfo(level, 'Sf')
   if not raiser or raiser.what ~= 'C' or raiser.func == error then return e end
-  local caller = getinfo(level + 1, 'Sln')
+  local caller = getinfo(level + 1, 'Slnf')
   if not caller or caller.short_src ~= '?' then return e end
-  e = gsub(e, "'%?'", "'" .. (caller.name or '?') .. "'", 1)
+  e = gsub(e, "'%?'", "'" .. (caller.name or name_of(caller.func) or '?') .. "'", 1)
   repeat
     level = level + 1
     caller = getinfo(level + 1, 'Sl')
@@ -138,9 +155,13 @@ function globals.xpcall(f, handler, ...)
   end
   -- The handler of a handler must not run for the end of the call, nor for an overflow that the hook itself ran into: it
   -- would run inside the hook, with hooks off.
+  local depth = 0 -- an error of the handler's own comes to it again, and again, until the C stack is full
   return caught(xpcall(f, function(e)
-    if is_dead() or e == DEAD or overflows(e) then return e end
-    return handler((located(e, 3)))
+    if depth == MAX_HANDLERS or is_dead() or rawequal(e, DEAD) or overflows(e) then return e end
+    depth = depth + 1
+    e = handler((located(e, 3)))
+    depth = depth - 1
+    return e
   end, ...))
 end
 

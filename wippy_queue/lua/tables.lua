@@ -22,9 +22,9 @@ end
 -- table with gaps can be any number, 2^62 for one.
 local guards = {}
 
-function guards.insert(t, position, ...)
-  if select('#', ...) > 0 then weigh('insert', position, #t, 4) end
-  return t, position, ...
+function guards.insert(t, ...)
+  if select('#', ...) > 1 then weigh('insert', (...), #t, 4) end
+  return t, ...
 end
 
 function guards.remove(t, ...)

@@ -12,7 +12,7 @@ local string, math = std.string, std.math
 local format, gsub, gmatch, match, sub = string.format, string.gsub, string.gmatch, string.match, string.sub
 local concat, floor, huge, math_type = std.table.concat, math.floor, math.huge, math.type
 local next, rawget, tostring, utf8_len = std.next, std.rawget, std.tostring, std.utf8.len
-local setmetatable, getmetatable = std.setmetatable, std.getmetatable
+local setmetatable, getmetatable, rawequal = std.setmetatable, std.getmetatable, std.rawequal
 local codec, type_of = lib.json, lib.type_of
 
 local MAX_DEPTH = 512 -- checks inside one another: 128 levels of the value, with some room for $ref and allOf
@@ -26,7 +26,7 @@ local exact -- whether an empty table without a marker is surely an array: so it
 -- "table" (and why) for one that is neither, else Lua's type.
 local function kind_of(v)
   local kind = type_of(v)
-  if v == nil or v == NULL then return 'null' end
+  if v == nil or rawequal(v, NULL) then return 'null' end
   if kind == 'number' then return v % 1 == 0 and 'integer' or 'number' end -- 1.0 is an integer, as the standard has it
   if kind ~= 'table' then return kind end
   local shape, size = codec.shape(v)
@@ -63,7 +63,7 @@ local function step(key)
 end
 
 local function shown(v)
-  if v == NULL then return 'null' end
+  if rawequal(v, NULL) then return 'null' end
   local text = codec.encode(v) or kind_of(v)
   return #text > 60 and sub(text, 1, 57) .. '...' or text
 end
@@ -354,7 +354,7 @@ function keywords.uniqueItems(value, at)
       if item == nil then item = NULL end
       local twice = seen[item]
       seen[item] = true
-      if type_of(item) == 'table' and item ~= NULL and not twice then
+      if type_of(item) == 'table' and not rawequal(item, NULL) and not twice then
         for j = 1, #tables do twice = twice or equal(item, tables[j], 0) end
         tables[#tables + 1] = item
       end

@@ -75,9 +75,9 @@ end
 
 function queue.info(id)
   if not is_id(id) then return invalid('queue.info: the id of the queue must be text that is not empty') end
-  local count, ready, in_flight, delayed, consumers, err = host.info(id)
+  local count, ready, in_flight, delayed, consumers = host.info(id)
   if count == nil and type_of(ready) == 'userdata' then return nil, ready end
-  return { message_count = count, ready = ready, in_flight = in_flight, delayed = delayed, consumer_count = consumers }, err
+  return { message_count = count, ready = ready, in_flight = in_flight, delayed = delayed, consumer_count = consumers }
 end
 
 -- The message in hand ------------------------------------------------------------------------------------------------

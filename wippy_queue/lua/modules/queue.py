@@ -67,7 +67,7 @@ def functions(context: CallContext) -> dict[str, Callable[..., Any]]:
             raise Invalid("a message can be settled inside the handler of a consumer only")
         if worker.auto_ack:
             raise Invalid("the consumer has auto_ack: true, its messages are acked before the handler starts")
-        outcome = ACK if ack else Outcome(error=WippyQueueError("the handler called msg:nack()"))
+        outcome = ACK if ack else Outcome(error=WippyQueueError("the handler called msg:nack()"), by_hand=True)
         if not worker.settle(delivery, outcome):
             raise Invalid(f"message {delivery.message.id} is settled already")
         return True
