@@ -12,6 +12,7 @@ from wippy_queue.message import Encoding, Message
 
 MAX_DEPTH = 128  # levels of nesting, the same as in Lua
 
+_SIMPLE = frozenset({str, bool, type(None)})  # types whose every value can be encoded, or is refused by the encoder
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
 
@@ -66,7 +67,7 @@ def decode_body(message: Message) -> Any:
 
 def _is_plain(value: Any, binary: bool, depth: int) -> bool:
     kind: Any = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind in _SIMPLE:
         return True
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
@@ -76,11 +77,14 @@ def _is_plain(value: Any, binary: bool, depth: int) -> bool:
         return False
     if kind is dict:
         for key, item in value.items():
-            if type(key) is not str or not (type(item) is str or _is_plain(item, binary, depth - 1)):
+            if type(key) is not str or not (type(item) in _SIMPLE or _is_plain(item, binary, depth - 1)):
                 return False
         return True
     if kind is list:
-        return all(_is_plain(item, binary, depth - 1) for item in value)
+        for item in value:
+            if type(item) not in _SIMPLE and not _is_plain(item, binary, depth - 1):
+                return False
+        return True
     return binary and kind is bytes
 
 

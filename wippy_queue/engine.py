@@ -549,9 +549,10 @@ class Engine:
 
     def _check_publish(self, queue: str, actor: Actor | None) -> None:
         self._check_process()
-        security = self._wiring.security_of(actor)
-        self._wiring.guard.require(security, "queue.publish")
-        self._wiring.guard.require(security, "queue.publish.queue", queue)
+        security, guard = self._wiring.security_of(actor), self._wiring.guard
+        if guard.may_refuse(security):
+            guard.require(security, "queue.publish")
+            guard.require(security, "queue.publish.queue", queue)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

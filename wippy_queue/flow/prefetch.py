@@ -141,9 +141,10 @@ class PrefetchBuffer(queue.Queue[Delivery]):
 
     def _wake(self) -> None:
         """Wake the workers that there is use for: one for each delivery, but few while they are fast."""
-        wanted = self._qsize() - self._coming
+        waiting = len(self.queue)
+        wanted = waiting - self._coming
         if self._tempo.fast:
-            wanted = min(wanted, self._tempo.workers(self._qsize()) - self._busy)
+            wanted = min(wanted, self._tempo.workers(waiting) - self._busy)
         self._ring(min(wanted, len(self._idle)))
 
     def _ring(self, count: int) -> None:

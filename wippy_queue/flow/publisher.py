@@ -120,10 +120,8 @@ class Publisher:
         route = self.route(queue_id)
         if not is_seconds(timeout):
             raise Invalid(f"timeout: expected seconds from 0 to 1000000000, found {timeout!r}")
-        given: Any = bodies
-        if not isinstance(given, Iterable) or isinstance(given, (str, bytes, bytearray, memoryview, Mapping)):
-            raise Invalid(f"bodies: expected a list of bodies, found {type(given).__name__}; publish() is for one body")
-        bodies = list(given)
+        if type(bodies) is not list:
+            bodies = _listed(bodies)
         encoded = []
         for index, body in enumerate(bodies):
             try:
@@ -178,7 +176,9 @@ class Publisher:
         options: PublishOptions,
         timeout: float,
     ) -> list[str]:
-        kept, options = split_headers(headers, options)
+        kept: Mapping[str, HeaderValue] = NO_HEADERS
+        if headers:
+            kept, options = split_headers(headers, options)
         capabilities = self._capabilities[route.queue.driver]
         priority = _check_options(options, kept, capabilities, route)
         now = self.clock.time()
@@ -203,20 +203,24 @@ class Publisher:
         return [message.id for message in messages]
 
 
+def _listed(bodies: object) -> list[Any]:
+    if not isinstance(bodies, Iterable) or isinstance(bodies, (str, bytes, bytearray, memoryview, Mapping)):
+        raise Invalid(f"bodies: expected a list of bodies, found {type(bodies).__name__}; publish() is for one body")
+    return list(bodies)
+
+
 def _bounded(route: Route) -> bool:
     return bool(getattr(route.queue.options, "max_length", 0))
 
 
 def split_headers(
-    headers: Mapping[Any, Any] | None, options: PublishOptions
+    headers: Mapping[Any, Any], options: PublishOptions
 ) -> tuple[Mapping[str, HeaderValue], PublishOptions]:
     """Check the headers and take out those that are options (``wippy.delay``, ...); explicit options win.
 
     Raises:
         Invalid: a header that publishers may not set, or a value that cannot travel.
     """
-    if not headers:
-        return NO_HEADERS, options
     if not isinstance(headers, Mapping):
         raise Invalid(f"headers: expected a mapping of names to values, found {type(headers).__name__}")
     kept: dict[str, HeaderValue] = {}

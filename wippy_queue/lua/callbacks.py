@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
+from wippy_queue.access import acting_with
 from wippy_queue.errors import Internal, Kind, WippyQueueError
-from wippy_queue.lua.convert import failure_of, outgoing
+from wippy_queue.lua.convert import failure_of, incoming, is_scalar, outgoing
 from wippy_queue.lua.host import CallContext
 from wippy_queue.lua.limits import Deadline
 
@@ -136,3 +139,15 @@ class Callbacks:
     def close(self) -> None:
         """The Lua state is about to be closed."""
         del self._lua
+
+
+def plain(function: Callable[..., Any], context: CallContext) -> Callable[..., tuple[Any, ...]]:
+    """Wrap a user's function: scalars come and go as they are, all other arguments and results as msgpack."""
+
+    def call(packed: bool, *arguments: Any) -> tuple[Any, ...]:
+        given = msgspec.msgpack.decode(arguments[0]) if packed else map(incoming, arguments)
+        with acting_with(context.security):
+            result = function(*given)
+        return (result,) if is_scalar(result) else (None, msgspec.msgpack.encode(result))
+
+    return call

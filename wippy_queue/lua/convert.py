@@ -46,6 +46,26 @@ def readable(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def incoming(value: Scalar) -> Scalar:
+    """Return a scalar of Lua as user code in Python gets it: text where it is UTF-8, else bytes."""
+    if type(value) is bytes:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    return value
+
+
+def is_scalar(value: object) -> bool:
+    """Say whether `outgoing` hands a value of user code over unchanged; it refuses some others, and mends some text."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined,no-any-return]  # what is no UTF-8 is for msgpack to refuse
+    if kind is int:
+        return _MIN <= value < _MAX  # type: ignore[operator]
+    return value is None or kind is bool or kind is float or kind is bytes
+
+
 def outgoing(value: object) -> bool | int | float | bytes | None:
     """Return a result of a Python function as Lua takes it.
 

@@ -19,7 +19,7 @@ from wippy_queue.handler import ACK, Outcome, WorkerContext
 from wippy_queue.lua.convert import error_from, readable
 from wippy_queue.lua.host import NO_VALUES, CallContext, Host, Source
 from wippy_queue.lua.runtime import KILLED, MEMORY, PARTED, UNDECODABLE, Failure, Runtime, Unsent
-from wippy_queue.message import Encoding, Message
+from wippy_queue.message import Encoding
 
 MEMORY_LIMIT: Final = 64 << 20  # bytes, where nobody says otherwise
 
@@ -218,11 +218,9 @@ class LuaSession:
         context.batch, context.delivery = deliveries, deliveries[0]
         context.parted = context.canceled = False
         context.place = 1
-        messages = [delivery.message for delivery in deliveries]
+        bodies = [delivery.message.body for delivery in deliveries]
         try:
-            result = runtime.handle(
-                _encodings(messages), [message.body for message in messages], self._timeout, watched=not alone
-            )
+            result = runtime.handle(_encodings(deliveries), bodies, self._timeout, watched=not alone)
         except Unsent as unsent:
             return [*[ACK] * (unsent.place - 1), Outcome(error=unsent.error)]
         finally:
@@ -255,11 +253,11 @@ class LuaSession:
         return Outcome(error=failure, trace=trace, canceled=self._context.canceled)
 
 
-def _encodings(messages: Sequence[Message]) -> bytes | None:
+def _encodings(deliveries: Sequence[Delivery]) -> bytes | None:
     """Return what `Runtime.handle` takes."""
-    for message in messages:
-        if message.encoding != "json":
-            return bytes(_ENCODINGS[message.encoding] for message in messages)
+    for delivery in deliveries:
+        if delivery.message.encoding != "json":
+            return bytes(_ENCODINGS[delivery.message.encoding] for delivery in deliveries)
     return None
 
 

@@ -5,26 +5,46 @@ local std, type_of = lib.std, lib.type_of
 local type, next, pcall, error, tostring, select = std.type, std.next, std.pcall, std.error, std.tostring, std.select
 local gmatch, char, concat, sort = std.string.gmatch, std.string.char, std.table.concat, std.table.sort
 
--- A module whose functions a user wrote in Python: arguments and results are plain data.
+-- A module whose functions a user wrote in Python. Arguments and results are plain data: scalars go as they are, anything
+-- else as msgpack.
+
+local SCALAR = core.SCALAR
+
+local function packed(where, count, ...)
+  local parts = { char(0x90 + count) }
+  for i = 1, count do
+    local data, why = lib.msgpack.encode((select(i, ...)))
+    if data == nil then return nil, lib.errors.new(where .. ': argument ' .. i .. ': ' .. why, 'Invalid') end
+    parts[i + 1] = data
+  end
+  return concat(parts)
+end
+
+local function answer(where, value, more) -- more: nothing, an error, or a value that is packed
+  if more == nil then return value end
+  if type(more) ~= 'string' then return nil, more end
+  local why
+  value, why = lib.msgpack.decode(more)
+  if why then return nil, lib.errors.new(where .. ': the result: ' .. why, 'Internal', false) end
+  return value
+end
+
 local function install_foreign(name, ...)
   local functions = {}
   for _, key in next, { ... } do
     local where = name .. '.' .. key
     local f = core.host_function(name, key)
     functions[key] = function(...)
-      local count, parts = select('#', ...), {}
+      local count = select('#', ...)
       if count > 15 then return nil, lib.errors.new(where .. ': more than 15 arguments', 'Invalid') end
-      parts[1] = char(0x90 + count)
-      for j = 1, count do
-        local data, why = lib.msgpack.encode((select(j, ...)))
-        if data == nil then return nil, lib.errors.new(where .. ': argument ' .. j .. ': ' .. why, 'Invalid') end
-        parts[j + 1] = data
+      for i = 1, count do
+        if not SCALAR[type((select(i, ...)))] then
+          local data, err = packed(where, count, ...)
+          if not data then return nil, err end
+          return answer(where, f(true, data))
+        end
       end
-      local data, err = f(concat(parts))
-      if err then return nil, err end
-      local value, why = lib.msgpack.decode(data)
-      if why then return nil, lib.errors.new(where .. ': the result: ' .. why, 'Internal', false) end
-      return value
+      return answer(where, f(false, ...))
     end
   end
   core.modules[name] = lib.seal(functions, name)

@@ -9,13 +9,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from lupa import lua54
 
-from wippy_queue.access import acting_with
 from wippy_queue.errors import Internal, Kind, NotFound, WippyQueueError
 from wippy_queue.ids import EntryId
-from wippy_queue.lua.callbacks import Callbacks
+from wippy_queue.lua.callbacks import Callbacks, plain
 from wippy_queue.lua.convert import readable
 from wippy_queue.lua.host import CallContext, Source
 from wippy_queue.lua.limits import COUNT, Deadline
@@ -368,21 +366,12 @@ class Runtime:
     def _find(self, module: str, name: str) -> Callable[..., Any]:
         foreign = self.context.host.modules.get(module)
         if foreign is not None:
-            return self._plain(foreign[name])
+            return plain(foreign[name], self.context)
         functions = self._modules.get(module)
         if functions is None:
             python = self.context.host.chunks.python(module)
             functions = self._modules[module] = {} if python is None else python.functions(self.context)
         return functions[name]
-
-    def _plain(self, function: Callable[..., Any]) -> Callable[[bytes], bytes]:
-        """Wrap a user's function: one msgpack array of arguments in, one msgpack value out."""
-
-        def call(arguments: bytes) -> bytes:
-            with acting_with(self.context.security):
-                return msgspec.msgpack.encode(function(*msgspec.msgpack.decode(arguments)))
-
-        return call
 
     def _collect(self, source: Source, units: dict[EntryId, Source]) -> None:
         for alias, target in source.imports.items():

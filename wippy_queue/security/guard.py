@@ -81,6 +81,10 @@ class Guard:
     ) -> bool:
         return self._verdict(security, action, resources, meta) == "allow"
 
+    def may_refuse(self, security: SecurityContext | None) -> bool:
+        """Say whether there is anything that `require` would not let pass."""
+        return self._strict or not (security is None or security.actor is None or security.scope is None)
+
     def require(
         self,
         security: SecurityContext | None,
@@ -104,7 +108,9 @@ class Guard:
     def _verdict(
         self, security: SecurityContext | None, action: str, resources: Sequence[str], meta: Mapping[str, Any]
     ) -> Verdict | Literal["incomplete"]:
+        if not self.may_refuse(security):
+            return "allow"
         if security is None or security.actor is None or security.scope is None:
-            return "incomplete" if self._strict else "allow"
+            return "incomplete"
         verdicts = {security.scope.evaluate(security.actor, action, name, meta) for name in resources or ("",)}
         return "deny" if "deny" in verdicts else "allow" if "allow" in verdicts else "undefined"
