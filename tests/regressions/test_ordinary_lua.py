@@ -71,3 +71,23 @@ def test_a_nack_that_is_refused_is_no_failed_handler(caplog: pytest.LogCaptureFi
         engine.publish("app:tasks", 1)
         engine.join("app:tasks", timeout=DEADLINE)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        ("error({code = 5, message = 'no stock'})", "no stock"),
+        ("error({code = 5})", "error object is a table value"),
+        ("return nil, ''", "the handler failed with an empty text as its error"),
+        ("return nil, errors.new{message = 'm', kind = errors.INVALID}:kind(errors.INVALID)", "Invalid"),
+    ],
+)
+def test_what_a_handler_makes_an_error_of_can_be_read(failure: str, text: str) -> None:
+    with pytest.raises(WippyQueueError) as caught:
+        call(failure)
+    assert caught.value.message == text
+
+
+@pytest.mark.parametrize("name", ["noname", "", ":x", "app:"])
+def test_the_id_of_a_function_has_a_namespace(name: str) -> None:
+    assert call(f"local _, err = funcs.call('{name}') return err:kind()", modules=("funcs",)) == "Invalid"

@@ -436,6 +436,8 @@ local function text_of(v)
     if dead then error(DEAD, 0) end
     if ok then return text end
   end
+  local message = type(v) == 'table' and not opaque[mt] and rawget(v, 'message') -- as many make errors of their own
+  if type(message) == 'string' then return message end
   return 'error object is a ' .. type_of(v) .. ' value'
 end
 
@@ -444,7 +446,10 @@ local function cut(text)
 end
 
 local function failure(v, trace)
-  if not is_error(v) then return FAILED, '', cut(text_of(v)), nil, nil, trace end
+  if not is_error(v) then
+    local text = text_of(v)
+    return FAILED, '', text == '' and 'the handler failed with an empty text as its error' or cut(text), nil, nil, trace
+  end
   local kind, message, retryable, details, stack = lib.errors.parts(v)
   if details then details = lib.json.encode(details) end
   return FAILED, kind, cut(message), retryable, details, trace == '' and concat(readable(stack), '\n') or trace

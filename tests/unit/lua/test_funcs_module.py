@@ -113,8 +113,8 @@ def test_a_plain_error_of_a_callee_names_its_line() -> None:
 @pytest.mark.parametrize(
     ("call", "why"),
     [
-        ("funcs.call('')", "must be text that is not empty"),
-        ("funcs.call(7)", "must be text that is not empty"),
+        ("funcs.call('')", "expected the id of a function, namespace:name, found ''"),
+        ("funcs.call(7)", "expected the id of a function, namespace:name, found number"),
         ("funcs.call('app:main', print)", "argument 1: .*cannot encode a function"),
         ("funcs.new():with_context('x')", "expected a table of values"),
         ("funcs.new():with_context({1})", "the keys must be text"),

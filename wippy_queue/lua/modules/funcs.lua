@@ -2,7 +2,8 @@
 local host, lib = ...
 local std = lib.std
 local type, next, select, setmetatable, tostring = std.type, std.next, std.select, std.setmetatable, std.tostring
-local char, pack, concat, huge = std.string.char, std.string.pack, std.table.concat, std.math.huge
+local char, find, pack = std.string.char, std.string.find, std.string.pack
+local concat, huge = std.table.concat, std.math.huge
 local type_of = lib.type_of
 
 lib.security = lib.security or lib.include('security_values')
@@ -32,8 +33,9 @@ local methods = {}
 local Executor = lib.new_type('Executor', methods)
 
 local function call(executor, id, ...)
-  if type(id) ~= 'string' or id == '' then
-    return invalid('funcs.call: the id of the function must be text that is not empty')
+  if type(id) ~= 'string' or not find(id, '.:.') then
+    return invalid('funcs.call: expected the id of a function, namespace:name, found '
+      .. (type(id) == 'string' and "'" .. id .. "'" or type_of(id)))
   end
   local arguments, err = encoded(...)
   if arguments == nil then return nil, err end

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from wippy_queue.errors import Canceled, Invalid
+from wippy_queue.errors import Canceled, Invalid, NotFound
 from wippy_queue.lua.convert import text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _zone(name: bytes) -> ZoneInfo:
             raise Invalid(
                 f"time zone {key!r}: this machine has no time zone database; install it with `pip install tzdata`"
             ) from error
-        raise Invalid(f"unknown time zone {key!r}: expected an IANA name such as Europe/Berlin") from error
+        raise NotFound(f"unknown time zone {key!r}: expected an IANA name such as Europe/Berlin") from error
 
 
 def _has_zones() -> bool:
