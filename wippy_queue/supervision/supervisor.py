@@ -251,6 +251,7 @@ class Supervisor:
             if unit.busy:
                 if now >= unit.busy_until:
                     self._give_up(unit)
+                    next_look = now  # at once: others may have waited for it
                 else:
                     next_look = min(next_look, unit.busy_until)
             elif unit.wanted and not unit.up and unit.state in (State.UNKNOWN, State.STOPPED, State.FAILED):
@@ -281,6 +282,7 @@ class Supervisor:
     def _launch_start(self, unit: _Unit, now: float) -> None:
         if unit.tried_since is None:
             unit.tried_since = now
+            self._changed.notify_all()  # who waits for it knows now until when
         self._enter(unit, State.STARTING)
         self._launch(unit, now + unit.lifecycle.start_timeout, self._start_unit)
 
@@ -311,6 +313,7 @@ class Supervisor:
             unit.busy, unit.up = False, False
             unit.error = Unavailable(f"{unit.id} did not stop in time and was given up")
             self._enter(unit, State.FAILED)
+            self._changed.notify_all()
 
     # threads of single starts and stops
 

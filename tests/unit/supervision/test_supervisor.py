@@ -260,6 +260,40 @@ def test_a_service_that_hangs_in_stop_does_not_hang_the_rest(setup: Setup, monke
     service.hold_stop.set()
 
 
+@pytest.mark.parametrize("first", ["driver", "consumer"])
+def test_a_service_that_hangs_in_its_stop_keeps_no_other_one_from_theirs(
+    setup: Setup, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wippy_queue.supervision.supervisor._STOP_SLACK", 0.1)
+    services = {
+        name: setup.add(name, *needs) for name, needs in sorted(NEEDS.items(), key=lambda item: item[0] != first)
+    }
+    setup.start("consumer")
+    services["consumer"].hold_stop = threading.Event()
+    stopping = threading.Thread(target=setup.stop, kwargs={"timeout": 0.1}, daemon=True)
+    stopping.start()
+    stopping.join(DEADLINE / 2)
+    assert not stopping.is_alive()
+    assert setup.log[-1] == "-driver"
+    services["consumer"].hold_stop.set()
+
+
+def test_a_start_that_hangs_is_told_after_its_timeout(setup: Setup) -> None:
+    service = setup.add("driver", lifecycle=Lifecycle(start_timeout=0.1, stop_timeout=0.1))
+    hold = threading.Event()
+    service.start = lambda on_failure: assert_set(hold)  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="not up"):
+        setup.start("driver")
+    hold.set()
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(DEADLINE)
+
+
+NEEDS = {"driver": (), "consumer": ("driver",)}
+
+
 def test_the_reports_of_all_services_add_up(setup: Setup) -> None:
     setup.add("a").report = StopReport(finished=("1",), handed_back=("2",))
     setup.add("b").report = StopReport(handed_back=("3",), abandoned=("4",))
