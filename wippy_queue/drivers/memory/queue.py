@@ -84,6 +84,11 @@ class MemoryQueue:
         deadline = time.monotonic() + timeout
         accepted = 0
         while True:
+            if not self._driver.running:
+                raise Unavailable(
+                    f"driver {self._driver.id} was stopped while a publish to {self._queue.id} waited for room",
+                    details={"accepted": [message.id for message in messages[:accepted]]},
+                )
             room = max(0, self._options.max_length - self._count())
             if room or not self._options.max_length:
                 part = messages[accepted : accepted + room] if self._options.max_length else messages[accepted:]
@@ -95,11 +100,6 @@ class MemoryQueue:
             if left <= 0:
                 raise self._full(messages, accepted)
             self._room.wait(left)
-            if not self._driver.running:
-                raise Unavailable(
-                    f"driver {self._driver.id} was stopped while a publish to {self._queue.id} waited for room",
-                    details={"accepted": [message.id for message in messages[:accepted]]},
-                )
 
     def _full(self, messages: Sequence[Message], accepted: int) -> QueueFull:
         return QueueFull(
@@ -136,15 +136,17 @@ class MemoryQueue:
         return due
 
     def _advance_locked(self) -> None:
+        arrived = 0
         if self._delayed:
-            now, arrived = self._clock.monotonic(), 0
+            now = self._clock.monotonic()
             while self._delayed and self._delayed[0][0] <= now:
                 self._ready.append(heapq.heappop(self._delayed)[2])
                 arrived += 1
-            self._announce(arrived)
         if expired := self._ready.expire():
             self._dropping += [(message, "expired") for message in expired]
             self._driver.wake_at(self._clock.monotonic())
+        if arrived:
+            self._announce(arrived)  # what has expired while it was delayed is for nobody
 
     # dropping: first a message is taken out, then handed to on_drop without the lock, then forgotten
 
@@ -276,6 +278,7 @@ class MemoryQueue:
                     arrived += 1
             self._in_flight -= len(done)
             if arrived:
+                self._advance_locked()  # what has expired in a handler's hands is for nobody
                 self._announce(arrived)
             if subscription.starved:
                 subscription.wake.notify()
@@ -355,9 +358,9 @@ class MemoryQueue:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._idle.wait(left)
                 if not self._driver.running:
                     raise Unavailable(f"driver {self._driver.id} was stopped while a join waited for {self._queue.id}")
+                self._idle.wait(left)
             return True
 
     def close(self) -> None:

@@ -112,6 +112,17 @@ class Timing(Harness):
         assert dropped.wait(1) == [("a", "expired")]
         self.receives_nothing(subscription)
 
+    def test_a_message_that_expires_while_it_is_delayed_goes_to_nobody(self, driver: Driver) -> None:
+        """Not even to a consumer that waits at the moment when it is due."""
+        self.need("ttl", "delay")
+        dropped = Dropped(self.patience)
+        queue = self.declared(driver, on_drop=dropped)
+        subscription = driver.subscribe(queue, 1)
+        call = self.background(lambda: subscription.receive(1, 4 * self.delay))
+        self.publish(driver, queue, message("late", delay=2 * self.delay, expires_at=time.time() + self.delay))
+        assert dropped.wait(1) == [("late", "expired")]
+        assert call.result() == []
+
     def test_expired_messages_vanish_where_nobody_wants_them(self, driver: Driver) -> None:
         self.need("ttl")
         queue = self.declared(driver)
