@@ -176,20 +176,23 @@ class _Life:
         return worker
 
     def start(self) -> None:
-        self._pool.start({worker.index: self._task(worker) for worker in self.workers})
-        self._ready.wait()
-        if self._error is not None:
-            if isinstance(self._error, WippyQueueError):
-                self._error.retryable = None  # a handler that cannot run makes its consumer Failed, not Exited
+        try:
+            self._pool.start({worker.index: self._task(worker) for worker in self.workers})
+            self._ready.wait()
+            if self._error is not None:
+                if isinstance(self._error, WippyQueueError):
+                    self._error.retryable = None  # a handler that cannot run makes its consumer Failed, not Exited
+                raise self._error
+            self._feeder_thread.start()
+            if self._spec.stuck_after is not None:
+                name = f"{self._spec.id}-timekeeper"
+                keeper = Timekeeper(
+                    self.workers, self._spec.stuck_after, self._replace, self._cancel, partial(self._died, name)
+                )
+                threading.Thread(target=keeper.run, name=name, daemon=True).start()
+        except BaseException:
             self.stop(0.0)
-            raise self._error
-        self._feeder_thread.start()
-        if self._spec.stuck_after is not None:
-            name = f"{self._spec.id}-timekeeper"
-            keeper = Timekeeper(
-                self.workers, self._spec.stuck_after, self._replace, self._cancel, partial(self._died, name)
-            )
-            threading.Thread(target=keeper.run, name=name, daemon=True).start()
+            raise
 
     def _task(self, worker: Worker) -> Callable[[], None]:
         return partial(worker.run, self._one_more_ready, partial(self._died, f"{self._spec.id}-worker-{worker.index}"))
@@ -210,7 +213,7 @@ class _Life:
 
     def abort(self, error: Exception) -> None:
         with self._lock:
-            if self._error is None:
+            if self._error is None and not self._ready.is_set():  # else nobody waits: an error of later would be lost
                 self._error = error
             self._ready.set()
 
@@ -221,7 +224,7 @@ class _Life:
             if first:
                 self._error = error
             self._ready.set()
-        if starting or self._cancel.is_set() or not first:
+        if starting or self._stopping or not first:
             return
         self._emit(WorkerDied(consumer=self._spec.id, thread=thread, error=f"{type(error).__name__}: {error}"))
         self._on_failure(error)
@@ -233,10 +236,10 @@ class _Life:
         """
         spec = self._spec
         error = Timeout(f"{spec.function}: the handler exceeded its time limit and could not be ended")
-        settled = [self._settler.settle(delivery, Outcome(error=error)) for delivery in hand]
-        if not any(settled) and worker.hand is not hand:
+        if worker.begun is None or not self._buffer.retire(worker, hand):
             return  # it came back at the last moment
-        worker.retired = True
+        name = f"{spec.id}-settler"  # a dead letter may take its time, and the next worker may be stuck by then
+        threading.Thread(target=self._fail, args=(hand, Outcome(error=error), name), name=name, daemon=True).start()
         self._stuck.append(worker)
         _lower_priority(worker)
         too_many = _too_many_stuck(spec, self._stuck)
@@ -263,9 +266,16 @@ class _Life:
         if too_many is not None:
             raise too_many
 
+    def _fail(self, hand: Sequence[Delivery], outcome: Outcome, thread: str) -> None:
+        try:
+            for delivery in hand:
+                self._settler.settle(delivery, outcome)
+        except Exception as error:
+            self._died(thread, error)
+
     def _ready_messages(self) -> int:
         """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
-        if not self._spec.exact_counts or self._cancel.is_set():
+        if not self._spec.exact_counts or self._stopping:
             return 0
         try:
             return self._spec.driver.info(self._spec.queue).ready or 0

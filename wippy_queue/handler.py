@@ -48,6 +48,7 @@ class WorkerContext:
     late: Callable[[], None] = lambda: None
     auto_ack: bool = False  # settled before the handler starts; by hand is Invalid then
     security: SecurityContext | None = None  # what the handler acts with
+    over: bool = False  # past the deadline of the consumer's stop: no handler starts any more
 
 
 class Session(Protocol):
@@ -65,6 +66,9 @@ class Session(Protocol):
 
     def kill(self) -> None:
         """End the handler that runs now, from any thread, as soon as it can be ended; harmless when none runs."""
+
+    def renew(self) -> None:
+        """Called between two hands: the time for what takes time before the next handler can run."""
 
     def close(self) -> None: ...
 

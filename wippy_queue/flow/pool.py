@@ -62,14 +62,20 @@ class WorkerPool:
         # stuck handler, would hang for ever. So the threads are made from a daemon thread, for they inherit that, and
         # are taken out of the table that the exit hook joins. Private, the same in CPython 3.11 to 3.14; a test runs
         # such scripts in a child process.
-        starter = threading.Thread(target=self._start, args=(tasks,), name=f"{self._name}-starter", daemon=True)
+        failed: list[Exception] = []
+        starter = threading.Thread(target=self._start, args=(tasks, failed), name=f"{self._name}-starter", daemon=True)
         starter.start()
         starter.join()
+        if failed:
+            raise failed[0]
 
-    def _start(self, tasks: Mapping[int, Callable[[], None]]) -> None:
-        with _large_stacks():
-            for index, task in tasks.items():
-                self._futures[index] = self._executor.submit(self._run, index, task)
+    def _start(self, tasks: Mapping[int, Callable[[], None]], failed: list[Exception]) -> None:
+        try:
+            with _large_stacks():
+                for index, task in tasks.items():
+                    self._futures[index] = self._executor.submit(self._run, index, task)
+        except Exception as error:  # no more threads are to be had, or the pool was shut down meanwhile
+            failed.append(error)
         joined_at_exit: Any = concurrent.futures.thread._threads_queues
         for thread in self._executor._threads:
             joined_at_exit.pop(thread, None)

@@ -19,6 +19,7 @@ class Holder:
     def __init__(self) -> None:
         self.hand: Sequence[Delivery] = ()  # taken; the handler has started with the first one, or is about to
         self.away = True  # takes its time, or may: it does not count as one that will soon take again
+        self.retired = False  # gets nothing any more; the buffer's to write
         self.bell = threading.Lock()  # locked, but for the moment when it is woken
         self.bell.acquire()
 
@@ -41,7 +42,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         self._gathering = False  # the feeder waits for more room
         self._busy = 0  # workers that will soon take again
         self._idle: list[threading.Lock] = []  # bells of workers that wait, and nobody has woken them
-        self._coming = 0  # of the busy ones: were woken, and have not taken yet
+        self._coming = 0  # workers that were woken, and have not taken yet
 
     def wait_room(self) -> int:
         """Wait until there is room and return how much; 0 once the buffer is closed.
@@ -85,21 +86,24 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         """
         waiting = self.queue
         with self.mutex:
-            if holder.away:
-                holder.away = False
-                self._busy += 1
+            if holder.retired:
+                return ()
+            self._return(holder)
             while not self._closed and not waiting:
+                holder.away = True  # so a late `leave`, meant for the hand before, changes nothing
                 self._busy -= 1
                 self._idle.append(holder.bell)
                 self.mutex.release()
                 holder.bell.acquire()
                 self.mutex.acquire()
                 self._coming -= 1
+                self._return(holder)
             if self._closed:
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
             if tempo.fast and size > 1:  # its share at most, so that no other one idles who is worth waking
-                most = min(tempo.most, -(-size // max(1, min(tempo.workers(size), self._busy + len(self._idle)))))
+                there = self._busy + self._coming + len(self._idle)
+                most = min(tempo.most, -(-size // max(1, min(tempo.workers(size), there))))
             else:
                 holder.away = True
                 self._busy -= 1
@@ -111,6 +115,11 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if size > most and self._idle:
                 self._wake()
             return hand
+
+    def _return(self, holder: Holder) -> None:
+        if holder.away:
+            holder.away = False
+            self._busy += 1
 
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:
         """Put deliveries that were taken, and not begun, back in front; False once the buffer is closed."""
@@ -129,6 +138,13 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 self._busy -= 1
                 self._wake()
 
+    def retire(self, holder: Holder, hand: Sequence[Delivery]) -> bool:
+        """Give the holder nothing any more; False when that is not in its hand now: it is not stuck."""
+        with self.mutex:
+            if holder.hand is hand:
+                holder.retired = True
+            return holder.retired
+
     def close(self) -> list[Delivery]:
         """Let everybody go who waits, and return what nobody has taken, in order. Idempotent."""
         with self.mutex:
@@ -144,12 +160,11 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         waiting = len(self.queue)
         wanted = waiting - self._coming
         if self._tempo.fast:
-            wanted = min(wanted, self._tempo.workers(waiting) - self._busy)
+            wanted = min(wanted, self._tempo.workers(waiting) - self._busy - self._coming)
         self._ring(min(wanted, len(self._idle)))
 
     def _ring(self, count: int) -> None:
         """Wake those that have waited the least: what they work with is still in the processor's caches."""
         for _ in range(count):
-            self._busy += 1
             self._coming += 1
             self._idle.pop().release()

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from wippy_queue.delivery import Action, Delivery, Settlement
+from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Subscription
 from wippy_queue.durations import LONGEST
 from wippy_queue.errors import Kind, WippyQueueError
@@ -81,8 +81,8 @@ def _retry_after(details: dict[str, Any]) -> float | None:
     return None
 
 
-class _Ack(Settlement, kw_only=True, eq=False, gc=False):
-    """The settlement of a message that went well: there is one for each, so it carries no callback of its own."""
+class _Settlement(Settlement, kw_only=True, eq=False, gc=False):
+    """One of ours: there is one for each message, so it carries no callback of its own."""
 
     settler: Settler
 
@@ -127,7 +127,10 @@ class Settler:
         if message.attempts < self._max_attempts:
             return False
         if delivery.claim():
-            error = WippyQueueError(f"its handler was started {message.attempts} times and never came back")
+            error = WippyQueueError(
+                f"given up after {message.attempts} attempts: the last one ended with a crash, or its dead letter could"
+                " not be written then"
+            )
             if self._bury(delivery, message, "attempts", error).verdict == "requeue":
                 self._requeue(delivery, message, max(_BURIAL_RETRY, self._retry.delay(message.attempts)))
         return True
@@ -136,12 +139,12 @@ class Settler:
         """Remove the message; False when it was settled already."""
         if not delivery.claim():
             return False
-        self._subscription.settle([_Ack(delivery, settler=self)])
+        self._subscription.settle([_Settlement(delivery, settler=self)])
         return True
 
     def ack_many(self, deliveries: Sequence[Delivery]) -> None:
         """Remove those messages that are not settled already."""
-        settlements = [_Ack(delivery, settler=self) for delivery in Delivery.claim_all(deliveries)]
+        settlements = [_Settlement(delivery, settler=self) for delivery in Delivery.claim_all(deliveries)]
         if settlements:
             self._subscription.settle(settlements)
 
@@ -150,7 +153,7 @@ class Settler:
         mine = Delivery.claim_all(deliveries)
         if mine:
             self.handed_back += mine
-            self._subscription.settle([self._settlement(delivery, "release") for delivery in mine])
+            self._subscription.settle([_Settlement(delivery, "release", settler=self) for delivery in mine])
         return mine
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
@@ -168,7 +171,7 @@ class Settler:
         decision = decide(outcome, message, self._queue, self._retry, stopping)
         if decision.verdict == "release":
             self.handed_back.append(delivery)
-            self._subscription.settle([self._settlement(delivery, "release")])
+            self._subscription.settle([_Settlement(delivery, "release", settler=self)])
             return True
         started = 0 if outcome.undecodable else 1
         failed = msgspec.structs.replace(message, attempts=message.attempts + started, delay=0.0)
@@ -202,20 +205,11 @@ class Settler:
             return Decision("requeue", delay=max(_BURIAL_RETRY, self._retry.delay(failed.attempts)))
         finally:
             self.burying.discard(delivery)
-        self._subscription.settle([_Ack(delivery, settler=self)])
+        self._subscription.settle([_Settlement(delivery, settler=self)])
         return Decision("bury", reason=reason)
 
     def _requeue(self, delivery: Delivery, message: Message, delay: float) -> None:
-        self._subscription.settle([self._settlement(delivery, "requeue", message, delay)])
-
-    def _settlement(
-        self, delivery: Delivery, action: Action, message: Message | None = None, delay: float = 0.0
-    ) -> Settlement:
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                self.lost(delivery, error)
-
-        return Settlement(delivery, action, message, delay, done)
+        self._subscription.settle([_Settlement(delivery, "requeue", message, delay, settler=self)])
 
     def lost(self, delivery: Delivery, error: Exception) -> None:
         """A settlement never reached the driver's backend."""

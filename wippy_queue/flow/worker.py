@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from wippy_queue.delivery import Delivery
 from wippy_queue.driver import Subscription
+from wippy_queue.errors import Internal
 from wippy_queue.flow.prefetch import Holder, PrefetchBuffer
 from wippy_queue.flow.settle import Settler
 from wippy_queue.flow.tempo import Tempo
@@ -43,7 +44,6 @@ class Worker(Holder):
         self.native_id: int | None = None  # the same for the operating system
         self.begun: float | None = None  # monotonic; when the handler started
         self._slow = False  # the handler takes its time with what is in hand
-        self.retired = False  # stuck and replaced: it ends when its handler comes back, if ever
 
     def run(self, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]) -> None:
         """Work until the buffer is closed.
@@ -56,17 +56,19 @@ class Worker(Holder):
         try:
             self._session = self._handler.open(self._context)
             on_ready()
-            while not self.retired and (hand := self._buffer.take(self)):
+            while hand := self._buffer.take(self):
                 self._process(self._session, hand)
                 self.hand, self.begun = (), None
-        except Exception as error:
-            on_failure(error)
+                self._session.renew()
+        except BaseException as error:
+            on_failure(error if isinstance(error, Exception) else Internal(f"{type(error).__name__}: {error}"))
         finally:
             self.thread_id = None
             if self._session is not None:
                 self._session.close()
 
     def kill(self) -> None:
+        self._context.over = True
         if self._session is not None:
             self._session.kill()
 
@@ -98,16 +100,20 @@ class Worker(Holder):
         self.begun, cpu = time.monotonic(), time.thread_time()  # of the clock, much goes by while other threads run
         # A word of the watchdog about the hand before this one may come now, so being away alone says nothing.
         outcomes = session.handle(hand, alone=self.away and len(hand) == 1)
+        self.begun = None  # what it takes to settle is no time of the handler's
         if outcomes and not self._slow:
             self._tempo.handled(time.thread_time() - cpu, len(outcomes))
         if outcomes.count(ACK) == len(hand):
             self._settler.ack_many(hand)
             return
         self._settler.ack_many([d for d, outcome in zip(hand, outcomes, strict=False) if outcome.ok])
+        rest = [delivery for delivery in hand[len(outcomes) :] if delivery in self.hand]
+        self.hand = hand[: len(outcomes)]
+        self._retract(rest)
         for delivery, outcome in zip(hand, outcomes, strict=False):
             if not outcome.ok:
+                self._buffer.leave(self)  # a dead letter may take its time
                 self._settler.settle(delivery, outcome)
-        self._retract([delivery for delivery in hand[len(outcomes) :] if delivery in self.hand])
 
     def _begin(self, hand: Sequence[Delivery]) -> Sequence[Delivery]:
         """Begin with what may be handled together.
@@ -117,10 +123,13 @@ class Worker(Holder):
         """
         for place, delivery in enumerate(hand):
             if delivery.message.attempts:
-                self._give_back(hand[place or 1 :])
-                if place == 0 and self._settler.give_up_if_spent(delivery):
-                    return ()
-                hand = hand[: place or 1]
+                rest, hand = hand[place or 1 :], hand[: place or 1]
+                self.hand = hand
+                self._give_back(rest)
+                if place == 0:
+                    self._buffer.leave(self)  # nobody waits for it: it is handled alone, or a dead letter
+                    if self._settler.give_up_if_spent(delivery):
+                        return ()
                 break
         return self._subscription.begin(hand)
 

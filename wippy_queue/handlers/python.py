@@ -103,6 +103,8 @@ class PythonSession:
     def kill(self) -> None:
         """Python code cannot be ended from outside; the consumer abandons the thread."""
 
+    def renew(self) -> None: ...
+
     def close(self) -> None: ...
 
 

@@ -25,12 +25,6 @@ local OUT_OF_MEMORY <const> = 'not enough memory'
 local DEAD = setmetatable({}, { __metatable = false, __tostring = function() return 'killed' end })
 local dead = false
 
-local function die()
-  dead = true
-  sethook(die, '', 1) -- what runs while the stack unwinds, a __close for one, ends at its first instruction
-  error(DEAD, 0)
-end
-
 -- Which message of a batch is in hand, 0 between the calls; and whether it is the last one that this crossing handles:
 -- it may take its time, so Python has given those behind it away.
 local place, parted = 0, false
@@ -40,9 +34,17 @@ local place, parted = 0, false
 -- before Python is called for anything else, and with the result when the crossing has ended; when it has ended in
 -- another way Python takes it. Only Python empties it, for a kill may come between any two steps of ours; the keys are
 -- numbers, so that Lua needs no memory for that.
-local outbox = { [0] = 0 } -- [0]: how many bodies there are, at [1] and behind
 local QUEUE <const>, ENCODING <const>, PLACE <const> = -1, -2, -3 -- of all of them; the message that the first is from
+local ENDED <const> = -4 -- the message in which the runtime has died: no Lua can tell that any more
+local outbox = { [0] = 0, [ENDED] = 0 } -- [0]: how many bodies there are, at [1] and behind
 local outbox_size = 0
+
+local function die()
+  if not dead then outbox[ENDED] = place end
+  dead = true
+  sethook(die, '', 1) -- what runs while the stack unwinds, a __close for one, ends at its first instruction
+  error(DEAD, 0)
+end
 
 local function unsent() return outbox[QUEUE], outbox[ENCODING], outbox[PLACE], unpack(outbox, 1, outbox[0]) end
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -204,6 +206,7 @@ class LuaSession:
     def __init__(self, function: LuaFunction, worker: WorkerContext) -> None:
         self._function = function
         self._timeout = function.timeout
+        self._worker = worker
         self._context = function.new_context(worker)
         self._runtime = function.make_runtime(self._context)
 
@@ -223,13 +226,16 @@ class LuaSession:
             result = runtime.handle(_encodings(deliveries), bodies, self._timeout, watched=not alone)
         except Unsent as unsent:
             return [*[ACK] * (unsent.place - 1), Outcome(error=unsent.error)]
+        except BaseException as error:  # sys.exit() in a function that Lua has called must not end the worker
+            if isinstance(error, Exception):
+                raise
+            failed = WippyQueueError(f"{type(error).__name__}: {error}")
+            return [*[ACK] * (context.place - 1), Outcome(error=failed, trace=traceback.format_exc())]
         finally:
             context.batch, context.delivery, context.parted = (), None, False
         if result is None:
             return [ACK] * len(deliveries)
-        # A runtime that was ended cannot say where. At a time limit its batch was parted long before; when a stop has
-        # cut it, nobody asks any more.
-        place = context.place if result[0] == KILLED else runtime.position()
+        place = (runtime.ended_at() or context.place) if result[0] == KILLED else runtime.position()
         done = [ACK] * (place - 1)
         return done if result[0] == PARTED else [*done, self._outcome(deliveries[place - 1], result)]
 
@@ -237,12 +243,21 @@ class LuaSession:
         """End the handler that runs now, from any thread; what is stuck in one call of C goes on until that returns."""
         self._runtime.kill()
 
+    def renew(self) -> None:
+        """Replace a spoiled runtime between two hands; one that cannot be made is the next message's failure."""
+        if self._runtime.spoiled and not self._worker.cancel.is_set():
+            self._worker.late()
+            with contextlib.suppress(WippyQueueError):
+                self._renew()
+
     def close(self) -> None:
         self._runtime.close()
 
     def _renew(self) -> None:
         self._runtime.close()
         self._runtime = self._function.make_runtime(self._context)
+        if self._worker.over:  # `Worker.kill` writes and reads the two in the other order
+            self._runtime.kill()
 
     def _outcome(self, delivery: Delivery, result: Failure) -> Outcome:
         if result[0] == UNDECODABLE:

@@ -25,6 +25,7 @@ _GRID: Final = 0.005  # seconds; batches that become slow within so many are loo
 _IDLE: Final = 10.0  # seconds without a deadline after which the watchdog's thread ends
 _FIRST_RETRY: Final = 0.01  # seconds until a hook that seems to have got lost is armed again; doubles up to
 _LAST_RETRY: Final = 1.0
+_FAR: Final = 10.0  # seconds after which the watchdog looks in any case: until then what is void stays in its heap
 
 _logger = logging.getLogger(__name__)
 
@@ -114,8 +115,11 @@ class AsyncHook:
 class Watched(Protocol):
     """Something with a deadline."""
 
-    def overdue(self, now: float) -> float | None:
-        """Act on a deadline that has passed; return when to look again (monotonic seconds), None for never."""
+    def overdue(self, at: float, now: float) -> float | None:
+        """Act on a deadline that has passed; return when to look again (monotonic seconds), None for never.
+
+        ``at`` is when the look was asked for.
+        """
 
 
 class Watchdog:
@@ -142,17 +146,21 @@ class Watchdog:
                 self._condition.notify()
 
     def _run(self) -> None:
-        while (target := self._next()) is not None:
+        while (due := self._next()) is not None:
+            at, target = due
             try:
-                again = target.overdue(time.monotonic())
+                again = target.overdue(at, time.monotonic())
                 if again is not None:
                     self.watch(target, again)
             except Exception:
                 _logger.exception("the watchdog could not end a Lua handler")
-            del target  # a runtime must not live on in this frame while the thread waits
+            del due, target  # a runtime must not live on in this frame while the thread waits
 
-    def _next(self) -> Watched | None:
-        """Wait for the next one that is due; None: nothing was, for a while, and the thread is to end."""
+    def _next(self) -> tuple[float, Watched] | None:
+        """Wait for the next one that is due, and return when it was asked for, too.
+
+        None: nothing was asked for, for a while, and the thread is to end.
+        """
         with self._condition:
             while True:
                 if not self._heap:
@@ -162,7 +170,8 @@ class Watchdog:
                     continue
                 wait = self._heap[0][0] - time.monotonic()
                 if wait <= 0:
-                    return heapq.heappop(self._heap)[2]
+                    at, _, target = heapq.heappop(self._heap)
+                    return at, target
                 self._condition.wait(min(wait, threading.TIMEOUT_MAX))
 
 
@@ -177,7 +186,7 @@ class Deadline:
         self._on_late = on_late  # called on the watchdog's thread when a batch has become slow
         self._hook: AsyncHook | None = None  # None: a count hook, or nothing, asks `is_over` now and then
         self._lock = threading.Lock()
-        self._watched_at = math.inf  # when the watchdog looks here next
+        self._watched_at = math.inf  # when the watchdog looks here next; what it has in mind for later is void
         self._retry = _FIRST_RETRY
         self._running = False
         self._slow_at = math.inf  # monotonic; when the batch that runs is to be parted
@@ -207,15 +216,16 @@ class Deadline:
                 self._timeout, self.at = timeout, now + timeout
             if watched:
                 self._slow_at = (now + _SLOW) // _GRID * _GRID + _GRID
-            due = self._due()
+            due = self._due(now)
             if due < self._watched_at:
                 self._watched_at = due
                 self._watchdog.watch(self, due)
         return True
 
-    def _due(self) -> float:
+    def _due(self, now: float) -> float:
         """Return when there is something to do here; a time limit is none of it where there is no hook to arm."""
-        return self._slow_at if self._hook is None else min(self.at, self._slow_at)
+        due = self._slow_at if self._hook is None else min(self.at, self._slow_at)
+        return due if due == math.inf else min(due, now + _FAR)
 
     def stop(self) -> None:
         """The call has ended."""
@@ -234,7 +244,8 @@ class Deadline:
             if self._hook is None or not self._running:
                 return
             self._hook.arm()
-        self._watchdog.watch(self, time.monotonic() + _FIRST_RETRY)
+            self._watched_at = at = time.monotonic() + _FIRST_RETRY
+        self._watchdog.watch(self, at)
 
     def restart(self) -> None:
         """The batch is parted: the message that runs has its own time."""
@@ -279,8 +290,10 @@ class Deadline:
             return True
         return False
 
-    def overdue(self, now: float) -> float | None:
+    def overdue(self, at: float, now: float) -> float | None:
         with self._lock:
+            if at != self._watched_at:
+                return None  # it looks again, or has looked, at another time
             self._watched_at = math.inf  # before `at` is read: `start` writes and reads them in the other order
             if not self._running:
                 return None
@@ -288,14 +301,15 @@ class Deadline:
                 self.expired = not self.killed
                 self._hook.arm()
                 self._retry = min(self._retry * 2, _LAST_RETRY)
-                return now + self._retry
+                self._watched_at = now + self._retry
+                return self._watched_at
             late = now >= self._slow_at
             if late:
                 self._knocked = True  # before `slow_at` is written: `stop` reads them in the other order
                 self._slow_at = math.inf
                 if self._hook is not None:
                     self._hook.knock()
-            self._watched_at = again = self._due()
+            self._watched_at = again = self._due(now)
         if late:
             self._on_late()
         return None if again == math.inf else again

@@ -163,6 +163,11 @@ class Runtime:
         place: int = self._position()
         return place
 
+    def ended_at(self) -> int:
+        """Return the place of the message in which the last call was ended; 0: it was in none."""
+        place: int = self._outbox[-4]
+        return place
+
     def invoke(
         self, count: int, arguments: bytes, timeout: float | None = None, *, false_fails: bool = True
     ) -> str | Failure:
@@ -252,12 +257,18 @@ class Runtime:
                 self.context.deadline = math.inf
         if result is None and not deadline.expired:
             return None
-        if type(result) is tuple and result[0] == _UNSENT:
+        if type(result) is int:
+            result = (result,)
+        code = result[0] if type(result) is tuple else None
+        if deadline.expired or deadline.killed or code in {KILLED, MEMORY}:
+            self.spoiled = True  # before what may raise
+        if code == _UNSENT:
             self._send(*result[1:])
             result = None
         elif self.context.batch and self._outbox[0]:  # calls of functions publish at once
             self._send(*self._unsent())
-        return self._ended(result)
+        self._callbacks.raise_interrupt()
+        return result
 
     def _uncaught(self, error: lua54.LuaError) -> tuple[Any, ...]:
         """Say what a Lua error means that got past the bootstrap: the end of the call, or no memory to report in."""
@@ -267,14 +278,6 @@ class Runtime:
         if isinstance(error, MemoryError) or "not enough memory" in str(error):
             return (MEMORY,)
         return (FAILED, Kind.INTERNAL.value, str(error), None, None, "")
-
-    def _ended(self, result: Any) -> Any:
-        if type(result) is int:
-            result = (result,)
-        if self._deadline.expired or self._deadline.killed or (type(result) is tuple and result[0] in {KILLED, MEMORY}):
-            self.spoiled = True
-        self._callbacks.raise_interrupt()
-        return result
 
     def _allowance(self, size: int) -> int:
         """Return the memory limit of a call, in the state's own terms.

@@ -124,5 +124,8 @@ class _WatchedSession:
     def kill(self) -> None:
         self._session.kill()
 
+    def renew(self) -> None:
+        self._session.renew()
+
     def close(self) -> None:
         self._session.close()

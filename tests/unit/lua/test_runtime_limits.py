@@ -294,7 +294,7 @@ def test_the_watchdog_looks_at_the_time_that_was_asked_for_and_again_if_told_so(
             self.looked: list[float] = []
             self.done = threading.Event()
 
-        def overdue(self, now: float) -> float | None:
+        def overdue(self, at: float, now: float) -> float | None:
             self.looked.append(now)
             if len(self.looked) == 2 or self.again is None:
                 self.done.set()
