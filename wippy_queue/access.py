@@ -30,7 +30,13 @@ def _plain(value: Mapping[str, Any]) -> Mapping[str, Any]:
 def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if isinstance(value, str):
         raise Invalid(f"expected a list of ids, found the text {value!r}; write [{value!r}]")
-    return None if value is None else tuple(value)
+    if value is None:
+        return None
+    given: Any = value
+    names = tuple(given) if isinstance(given, Iterable) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise Invalid(f"expected a list of ids, found {value!r}")
+    return names
 
 
 @attrs.frozen

@@ -14,9 +14,10 @@ import msgspec
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Subscription
+from wippy_queue.durations import is_seconds
 from wippy_queue.errors import Invalid, NotFound
 from wippy_queue.flow.burial import Route
-from wippy_queue.flow.walk import Pace, store, walk
+from wippy_queue.flow.walk import Pace, check_arguments, store, walk
 from wippy_queue.ids import EntryId
 from wippy_queue.message import (
     ATTEMPTS,
@@ -31,6 +32,7 @@ from wippy_queue.message import (
     Message,
 )
 
+_REASONS: Final = ("attempts", "not_retryable", "undecodable", "expired", "maxlen")
 _UNCOUNTED: Final = 10_000  # messages that a selection may pass over where the driver cannot count them
 
 
@@ -76,6 +78,19 @@ class Selection:
     older_than: float | None = None
     newer_than: float | None = None
 
+    def __attrs_post_init__(self) -> None:
+        ids: Any = self.ids
+        if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Collection)):
+            raise Invalid(f"ids: expected a list of message ids, found {ids!r}")
+        if self.reason is not None and self.reason not in _REASONS:
+            raise Invalid(f"reason: expected one of {', '.join(_REASONS)}, found {self.reason!r}")
+        for name in ("function", "queue"):
+            if not isinstance(getattr(self, name), str | None):
+                raise Invalid(f"{name}: expected an id, found {getattr(self, name)!r}")
+        for name in ("older_than", "newer_than"):
+            if getattr(self, name) is not None and not is_seconds(getattr(self, name)):
+                raise Invalid(f"{name}: expected seconds from 0 to 1000000000, found {getattr(self, name)!r}")
+
     def takes(self, dead: DeadMessage, now: float) -> bool:
         """Return whether the dead letter is meant."""
         age = None if dead.time is None else now - dead.time
@@ -114,8 +129,8 @@ class DeadLetters:
 
     def list(self, selection: Selection = _ALL, limit: int = 100) -> _DeadMessages:
         """Return up to ``limit`` of them, the oldest first, and leave them where they are."""
-        if limit < 1:
-            raise Invalid(f"limit: expected 1 or more, found {limit!r}")
+        _check(selection)
+        check_arguments(limit=limit)
         now = time.time()
         queue, driver = self._route.queue, self._route.driver
         # A selection may pass over any number, so all of the queue is looked at; without one the first are enough.
@@ -159,8 +174,11 @@ class DeadLetters:
             Invalid: ``rate`` is not above 0.
             NotFound: there is no queue ``to``.
         """
+        _check(selection)
+        check_arguments(progress=progress, cancel=cancel)
         pace = Pace(rate, cancel)
-        if to is not None and to not in self._routes:
+        target: Any = to
+        if target is not None and (not isinstance(target, str) or target not in self._routes):
             raise NotFound(f"no queue {to!r} is declared")
         if dry_run:
             return self._plan(selection, to)
@@ -183,6 +201,7 @@ class DeadLetters:
 
     def purge(self, selection: Selection = _ALL) -> int:
         """Remove dead letters for good, and return how many."""
+        _check(selection)
         if selection == _ALL:
             return self._route.driver.purge(self._route.queue)
         removed = 0
@@ -228,6 +247,11 @@ class DeadLetters:
                 act(subscription, chosen)
 
         walk(route, act_on_selected, pace=pace, window=total or _UNCOUNTED, limit=total)
+
+
+def _check(selection: object) -> None:
+    if not isinstance(selection, Selection):
+        raise Invalid(f"expected a Selection, found {selection!r}")
 
 
 def describe(message: Message) -> DeadMessage:

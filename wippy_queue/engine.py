@@ -219,6 +219,7 @@ class Engine:
             Unavailable: it is not up after its ``start_timeout``.
         """
         self._check_process()
+        _check_id(service_id, "service")
         if service_id in self._wiring.consumers:
             self._wiring.check_names()
         self._wiring.supervisor.start([EntryId(service_id)], wait)
@@ -232,6 +233,7 @@ class Engine:
             Invalid: a handler of that very consumer asks.
         """
         self._check_process()
+        _check_id(service_id, "service")
         if self._in_handler():
             raise Invalid("a handler cannot wait for the stop of a service; call stop_service from another thread")
         return self._stop([EntryId(service_id)], timeout)
@@ -526,6 +528,8 @@ class Engine:
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``callback`` called with every event, on a thread of its own; the function that comes back ends that."""
         self._check_process()
+        if not callable(callback):
+            raise Invalid(f"expected a function that takes an event, found {callback!r}")
         return self._wiring.bus.subscribe(callback)
 
     # helpers
@@ -540,6 +544,7 @@ class Engine:
         return [entry for entry in self._application.entries.values() if isinstance(entry, entries.Service)]
 
     def _check_consumer(self, consumer: str) -> None:
+        _check_id(consumer, "consumer")
         if consumer not in self._wiring.consumers:
             raise NotFound(f"there is no consumer {consumer}{did_you_mean(consumer, self._wiring.consumers)}")
 
@@ -560,6 +565,11 @@ class Engine:
                 "this engine was made before a fork and cannot be used in the child; make a new one there,"
                 " or start the child with multiprocessing's method spawn, as sqlite wants it"
             )
+
+
+def _check_id(given: object, noun: str) -> None:
+    if not isinstance(given, str):
+        raise Invalid(f"expected the id of a {noun}, found {given!r}")
 
 
 def _check_timeout(timeout: object) -> None:

@@ -25,6 +25,8 @@ class EntryId(str):
         Raises:
             Invalid: the text is not an id.
         """
+        if not isinstance(text, str):
+            raise Invalid(f"expected a registry id like app.queue:tasks, found {text!r}")
         full = text if ":" in text or namespace is None else f"{namespace}:{text}"
         if not _ID.fullmatch(full):
             raise Invalid(f"expected a registry id like app.queue:tasks, found {text!r}")

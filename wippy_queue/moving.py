@@ -15,7 +15,7 @@ from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Capabilities, Subscription
 from wippy_queue.errors import Invalid, Kind, WippyQueueError
 from wippy_queue.flow.burial import Route
-from wippy_queue.flow.walk import Pace, store, walk
+from wippy_queue.flow.walk import Pace, check_arguments, store, walk
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 
@@ -47,10 +47,9 @@ def move(
     cancel: threading.Event | None = None,
 ) -> MoveReport:
     """Move what waits; see `Engine.move`, which explains the arguments. ``capabilities`` are by driver id."""
-    if (source.driver, source.queue.name) == (target.driver, target.queue.name):
+    if source.queue.id == target.queue.id:
         raise Invalid(f"{source.queue.id} and {target.queue.id} are the same queue; name another one to move to")
-    if limit is not None and limit < 1:
-        raise Invalid(f"limit: expected 1 or more, found {limit!r}")
+    check_arguments(limit=1 if limit is None else limit, progress=progress, cancel=cancel)
     pace = Pace(rate, cancel)
     mover = _Mover(source, target, capabilities[target.queue.driver], lossy=lossy, pace=pace, progress=progress)
     exact = capabilities[source.queue.driver].exact_counts

@@ -141,6 +141,8 @@ class Wiring:
         Raises:
             NotFound: the actor names a policy or a group that is not declared.
         """
+        if actor is not None and not isinstance(actor, Actor):
+            raise Invalid(f"actor: expected an Actor, found {actor!r}")
         return acting() if actor is None else self.guard.context(actor, actor.policies, actor.groups)
 
     def _security(self, entry: entries.ConsumerEntry) -> SecurityContext | None:
@@ -212,13 +214,16 @@ class Wiring:
         self._python[function_id] = PythonFunction(function_id, function)
 
     def add_module(self, name: str, functions: Mapping[str, Callable[..., Any]]) -> None:
+        named: Any = name
+        given: Any = functions
+        if not isinstance(named, str) or not named or not isinstance(given, Mapping):
+            found = type(given).__name__
+            raise Invalid(f"expected a name and a mapping of names to functions, found {named!r} and {found}")
         if name in LUA_MODULES or name in self._modules:
             raise Invalid(f"there is a module {name!r} already; choose another name")
-        given: Any = functions
-        if not name or not isinstance(given, Mapping):
-            found = type(given).__name__
-            raise Invalid(f"expected a name and a mapping of names to functions, found {name!r} and {found}")
-        for key, function in functions.items():
+        for key, function in given.items():
+            if not isinstance(key, str) or not key:
+                raise Invalid(f"module {name}: expected the name of a function, found {key!r}")
             check_callable(f"module {name}: {key}", function)
         self._modules[name] = dict(functions)
 

@@ -188,14 +188,25 @@ def test_it_can_be_ended_early() -> None:
     assert queues.move(rate=1, cancel=cancel, progress=lambda _: cancel.set()) == MoveReport(moved=1, left=1)
 
 
-def test_two_names_of_one_queue_are_refused() -> None:
+def test_a_move_to_itself_is_refused() -> None:
     queues = pair()
-    other = Route(attrs.evolve(queues.source.queue, id=EntryId("app:alias")), queues.source.driver)
     with pytest.raises(Invalid, match="the same queue"):
-        move(queues.source, other, queues.capabilities)
+        move(queues.source, queues.source, queues.capabilities)
 
 
-@pytest.mark.parametrize("options", [{"limit": 0}, {"rate": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit": 0},
+        {"limit": 1.5},
+        {"rate": 0},
+        {"rate": float("inf")},
+        {"rate": float("nan")},
+        {"rate": "fast"},
+        {"progress": 5},
+        {"cancel": 5},
+    ],
+)
 def test_an_argument_that_makes_no_sense_is_refused_before_anything_moves(options: dict[str, Any]) -> None:
     queues = pair()
     queues.fill(message("m-1"))

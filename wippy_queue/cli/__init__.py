@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -55,3 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WippyQueueError as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)
+    except OSError as error:  # stdout is a file on a full disk, for instance
+        print_error(error.strerror or str(error))
+        os._exit(Exit.FAILED)  # Python would try to write the rest once more

@@ -94,7 +94,8 @@ def list_(target: Target, queue: str, limit: int, selection: Selection, as_json:
 @application_command(log_level="warning")
 @click.argument("queue")
 @click.argument("message_id")
-def show(target: Target, queue: str, message_id: str) -> None:
+@json_option
+def show(target: Target, queue: str, message_id: str, as_json: bool) -> None:
     """Show one dead letter of QUEUE, as JSON, with its headers and its body.
 
     \b

@@ -51,6 +51,8 @@ def publish(target: Target, queue: str, body: str, text: bool, **options: Any) -
       wippy-queue publish app/ app.queue:tasks 'hello' --text -H correlation_id=c-1
       jq -c . order.json | wippy-queue publish app/ shop:orders -
     """
+    if body == "-" and sys.stdin is None:
+        raise click.BadParameter("there is no stdin to read BODY from")
     source = sys.stdin.read() if body == "-" else body
     try:
         value = source if text else json.loads(source)

@@ -15,10 +15,17 @@ from wippy_queue.cli.options import Target, application_command
 from wippy_queue.cli.output import Exit
 from wippy_queue.cli.signals import caught_signals
 from wippy_queue.cli.status import StatusFile, default_file, health_file_option
+from wippy_queue.durations import LONGEST, is_seconds
 from wippy_queue.engine import Engine
 from wippy_queue.errors import ShutdownTimeout
 
 _log = logging.getLogger(__name__)
+
+
+def _check_seconds(_context: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not is_seconds(value):  # not a number, and what no timer takes
+        raise click.BadParameter(f"expected seconds from 0 to {LONGEST:.0f}, found {value:g}")
+    return value
 
 
 @click.command
@@ -26,6 +33,7 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--stop-timeout",
     type=click.FloatRange(min=0),
+    callback=_check_seconds,
     metavar="SECONDS",
     help="Bound the whole stop; without it each service has its own stop_timeout.",
 )

@@ -96,7 +96,22 @@ class Builder:
             entry = self._driver(item) if item.kind in self._driver_kinds else self._entry(item)
             if not isinstance(entry, Missing):
                 self.entries[item.id] = entry
+        self._check_queue_names()
         return {item.id: self.entries[item.id] for item in items if item.id in self.entries}
+
+    def _check_queue_names(self) -> None:
+        """Note queues that would be one and the same at their driver; in memory they live under their ids."""
+        taken: dict[tuple[EntryId, str], EntryId] = {}
+        for entry in self.entries.values():
+            driver = self.entries.get(entry.driver) if isinstance(entry, QueueEntry) else None
+            if not isinstance(entry, QueueEntry) or not isinstance(driver, DriverEntry):
+                continue
+            other = taken.setdefault((driver.id, entry.queue_name), entry.id)
+            if other != entry.id and driver.kind.capabilities.shared:
+                item = self.registry.declared[entry.id]
+                node = item.node.value.get("queue_name", item.node)
+                message = f"{other} is {entry.queue_name!r} on {driver.id} already; set another queue_name"
+                self.reader.note(message, item.where.child("queue_name"), node.place)
 
     def _declare_variable(self, item: Declared) -> None:
         storage = self.registry.target(item, "storage")

@@ -64,6 +64,8 @@ class Environment:
         name, default = match["name"], match["default"]
         if not name.strip():
             raise ValueError("`${env:}` names no variable; expected ${env:NAME} or ${env:NAME|default}")
+        if is_expression(default or ""):
+            raise ValueError(f"the default of ${{env:{name}}} cannot hold another; declare an env.variable")
         value = self._lookup(name, namespace)
         if value is None:
             value = default

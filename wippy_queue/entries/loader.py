@@ -105,6 +105,11 @@ def from_entries(
 
     The other arguments, and what is raised, are those of :func:`load`; no ``wippy.yaml`` is read.
     """
+    if not isinstance(base_dir, (str, os.PathLike)):
+        raise Invalid(f"base_dir: expected the path of a folder, found {base_dir!r}")
+    given: Any = entries
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise Invalid(f"expected a list of entries, found {given!r}")
     loading = _Loading([])
     loading.add_entries(entries, namespace, Path(base_dir))
     return loading.finish(
@@ -127,6 +132,8 @@ class _Loading:
         self._settings: list[Node] = []
         self._seen: set[Path] = set()
         for path in paths:
+            if not isinstance(path, (str, os.PathLike)):
+                raise Invalid(f"expected the path of a folder or file, found {path!r}")
             self._add_path(Path(path))
 
     def finish(
@@ -140,7 +147,11 @@ class _Loading:
         python_names: Collection[str],
         check_lua: CheckLua | None,
     ) -> Application:
-        for entry, fields in (overrides or {}).items():
+        given: Any = overrides
+        if given is not None and not isinstance(given, Mapping):
+            self._note(f"expected a mapping of ids to fields, found {given!r}", Where(), _OVERRIDES)
+            given = None
+        for entry, fields in (given or {}).items():
             self._override(entry, fields)
         builder = Builder(
             self._declared,
@@ -281,7 +292,7 @@ class _Loading:
 
     def _check_version(self, document: Node) -> None:
         version = document.value.get("version")
-        if version is not None and version.value not in ("1.0", 1.0):
+        if version is not None and (version.value is True or version.value not in ("1.0", 1.0)):
             self._note(f'expected the version "1.0", found {describe(version)}', Where(path="version"), version.place)
 
     # Entries

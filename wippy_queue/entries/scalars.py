@@ -72,7 +72,7 @@ def to_size(value: Any, loose: bool) -> int:
         units = {unit.lower(): factor for unit, factor in _BYTES.items()}
         if match is None or match[2].lower() not in units:
             raise CuredError("units are B, KiB, MiB, GiB, kB, MB and GB")
-        return int(float(match[1]) * units[match[2].lower()])
+        value = int(float(match[1]) * units[match[2].lower()])
     return to_int(value, loose)
 
 

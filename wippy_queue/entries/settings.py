@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import attrs
 
+from wippy_queue.entries import wippy
 from wippy_queue.entries.fields import Reader
 from wippy_queue.entries.nodes import Node, Where, describe, put
 from wippy_queue.errors import Problem
 from wippy_queue.options import duration, whole
+from wippy_queue.suggest import did_you_mean
 
 
 @attrs.frozen(kw_only=True)
@@ -61,9 +63,13 @@ def read_settings(layers: list[tuple[Node, bool]], reader: Reader, warnings: lis
             section, _, name = path.partition(".")
             cls = _SECTIONS.get(section)
             known = cls is not None and (not name or name in reader.fields_of(cls))
-            if lenient and not known:
+            close = did_you_mean(section, _SECTIONS) if cls is None else did_you_mean(name, reader.fields_of(cls))
+            if lenient and not known and not close:
                 warning = Where(path=path).problem("this setting has no meaning here; skipped", node.key or node.place)
                 warnings.append(warning)
+            elif not known and section in wippy.SETTINGS:
+                message = "exists in Wippy but not here; remove it, or load with skip_unsupported"
+                reader.note(message, Where(path=path), node.key or node.place)
             elif merged is not None:
                 put(merged, path, node)
     read: Any = reader.read(Settings, merged, Where()) if merged is not None else Settings()

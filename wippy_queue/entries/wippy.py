@@ -32,8 +32,21 @@ KINDS: Final[frozenset[str]] = frozenset(_KINDS.split())
 # All of Wippy's: those that exist here too are known to the engine, which is asked first.
 MODULES: Final[frozenset[str]] = frozenset(_MODULES.split())
 
-# Fields of kinds that exist here.
+# Fields of kinds that exist here. Wippy's applications give `lifecycle` also to what is no service, to no effect.
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    "function.lua": frozenset({"pool", "security"}),
+    "queue.queue": frozenset({"lifecycle"}),
+    "function.lua": frozenset({"pool", "security", "lifecycle"}),
+    "library.lua": frozenset({"method"}),
+    "env.storage.os": frozenset({"lifecycle"}),
+    "env.storage.memory": frozenset({"lifecycle"}),
+    "env.variable": frozenset({"lifecycle"}),
     "config.aws": frozenset({"access_key_id_env", "secret_access_key_env", "session_token_env"}),
 }
+
+# What `wippy.yaml` may hold for Wippy: the description of a module, and settings of the runtime.
+_SETTINGS = """
+    organization module description license repository homepage keywords
+    cluster dispatcher extensions finder logger logmanager lsp metrics modules network_service otel override profiler
+    prometheus registry relay supervisor
+"""
+SETTINGS: Final[frozenset[str]] = frozenset(_SETTINGS.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,16 @@ _PATIENCE: Final = 1.0  # seconds without a delivery after which the queue count
 _TIMEOUT: Final = 10.0  # seconds for one publish, and for the last settles
 
 
+def check_arguments(*, limit: object = 1, progress: object = None, cancel: object = None) -> None:
+    """Raise Invalid where what a caller gave makes no sense."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit < 2**31:
+        raise Invalid(f"limit: expected 1 or more, found {limit!r}")
+    if progress is not None and not callable(progress):
+        raise Invalid(f"progress: expected a function, found {progress!r}")
+    if cancel is not None and not isinstance(cancel, threading.Event):
+        raise Invalid(f"cancel: expected a threading.Event, found {cancel!r}")
+
+
 class Pace:
     """How many messages are taken at a time, and how long to wait after them.
 
@@ -32,7 +43,8 @@ class Pace:
     """
 
     def __init__(self, rate: float | None = None, stop: threading.Event | None = None) -> None:
-        if rate is not None and not rate > 0:
+        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        if rate is not None and not (number and 0 < rate < math.inf):
             raise Invalid(f"rate: expected messages per second, above 0, found {rate!r}")
         self.stop = stop or threading.Event()
         self.batch = _BATCH if rate is None else max(1, min(_BATCH, int(rate / _STEPS)))

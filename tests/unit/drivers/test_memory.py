@@ -74,7 +74,7 @@ def driver() -> Iterator[MemoryDriver]:
 
 
 def wait_for_receivers(driver: MemoryDriver, count: int) -> None:
-    eventually(lambda: len(driver._queues[TASKS.name]._waiting) == count, "they wait")
+    eventually(lambda: len(driver._queues[TASKS.id]._waiting) == count, "they wait")
 
 
 def publish(driver: MemoryDriver, *ids: str) -> None:

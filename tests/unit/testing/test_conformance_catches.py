@@ -136,12 +136,12 @@ class _WithOtherLanes(MemoryQueue):
 def _run(test: str, broken: type[MemoryQueue | Ready], most: float) -> None:
     class BrokenDriver(MemoryDriver):
         def declare(self, queue: Queue) -> None:
-            if queue.name in self._queues:
+            if queue.id in self._queues:
                 return
             if issubclass(broken, Ready):
-                self._queues[queue.name] = _WithOtherLanes(self, queue, broken)
+                self._queues[queue.id] = _WithOtherLanes(self, queue, broken)
             else:
-                self._queues[queue.name] = broken(self, queue)
+                self._queues[queue.id] = broken(self, queue)
 
     class Suite(DriverConformance):
         kind = KIND

@@ -131,17 +131,18 @@ class Broker:
     def declare(self, declared: Declared) -> Declared:
         """Declare the queue and return it as it is to be used."""
         what = f"queue {declared.queue.id}"
-        try:
-            self._consuming.request(what, declared.declare, _ANSWER)
-        except Conflict as error:
-            mismatch = declared.mismatch(error)
-            if mismatch is error or declared.options.on_mismatch == "fail":
-                raise mismatch from None
-            declared = attrs.evolve(declared, as_it_is=True)
-            self._consuming.request(what, declared.declare, _ANSWER)
-            fields = {"queue": declared.queue.id, **mismatch.details}
-            _log.warning("a queue differs from its options and is used as it is", extra={"fields": fields})
-        return declared
+        while True:
+            try:
+                self._consuming.request(what, declared.declare, _ANSWER)
+                return declared
+            except Conflict as error:
+                mismatch = declared.mismatch(error)
+                name = str(mismatch.details.get("name"))
+                if mismatch is error or declared.options.on_mismatch == "fail" or name in declared.as_it_is:
+                    raise mismatch from None
+                declared = attrs.evolve(declared, as_it_is=(*declared.as_it_is, name))
+                fields = {"queue": declared.queue.id, **mismatch.details}
+                _log.warning("a queue differs from its options and is used as it is", extra={"fields": fields})
 
     def catch_dropped(self, declared: Declared) -> None:
         """See to it that messages which the broker drops reach the flow."""

@@ -216,7 +216,10 @@ class Link:
             try:
                 self._loop.start()
             except Exception:
-                _log.exception("the I/O of a RabbitMQ connection failed; it is opened again")
+                if self._stopping:  # pika asserts when it is closed amid its handshake
+                    _log.debug("the I/O of a RabbitMQ connection failed while it was closed", exc_info=True)
+                else:
+                    _log.exception("the I/O of a RabbitMQ connection failed; it is opened again")
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     self._abandon(connection)

@@ -37,7 +37,8 @@ _OPTION_OF: Final = {
     "exclusive": "exclusive",
 }
 _MISMATCH: Final = re.compile(
-    r"inequivalent arg '(?P<name>[^']+)'.*: received (?P<ours>.+?) but current is (?P<theirs>.+?)(?: \(406\))?$"
+    r"inequivalent arg '(?P<name>[^']+)' for queue '(?P<queue>.+?)'(?: in vhost .*)?:"
+    r" received (?P<ours>.+?) but current is (?P<theirs>.+?)(?: \(406\))?$"
 )
 _VALUE: Final = re.compile(r"^(?:the value )?'(?P<value>.*?)'(?: of type .*)?$")
 
@@ -50,7 +51,7 @@ class Declared:
     options: AmqpQueueOptions
     message_ttl: float | None  # seconds; of the queue
     expiry: float | None
-    as_it_is: bool = False  # it differs at the broker, and is used all the same
+    as_it_is: tuple[str, ...] = ()  # the queues of it that differ at the broker, and are used all the same
 
     @classmethod
     def of(cls, queue: Queue, config: AmqpConfig) -> Declared:
@@ -128,8 +129,12 @@ class Declared:
 
     def declare(self, channel: Channel) -> Steps[None]:
         """Declare the queue and what belongs to it."""
-        yield self._declaration(channel, self.name, self.arguments(), passive=self.as_it_is)
-        yield self._declaration(channel, self.due, self._common())
+        for name, arguments in self.declared():
+            yield self._declaration(channel, name, arguments, passive=name in self.as_it_is)
+
+    def declared(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """Return the queues that are always there, and their arguments."""
+        return ((self.name, self.arguments()), (self.due, self._common()))
 
     def declare_dropped(self, channel: Channel) -> Steps[None]:
         arguments: dict[str, Any] = {"x-queue-type": "classic"}
@@ -178,9 +183,9 @@ class Declared:
         ours, theirs = _value(found["ours"]), _value(found["theirs"])
         what = f"{name} is {theirs} there and {ours} here{f' (option {option})' if option else ''}"
         return Conflict(
-            f"queue {self.queue.id}: RabbitMQ has a queue {self.name!r} with other arguments: {what}; delete it there,"
-            " make the options the same, or set on_mismatch: use_existing",
-            details={"argument": name, "ours": ours, "theirs": theirs},
+            f"queue {self.queue.id}: RabbitMQ has a queue {found['queue']!r} with other arguments: {what}; delete it"
+            " there, make the options the same, or set on_mismatch: use_existing",
+            details={"name": found["queue"], "argument": name, "ours": ours, "theirs": theirs},
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from pika.channel import Channel
 
@@ -41,26 +42,26 @@ def verify(driver_id: EntryId, config: AmqpConfig, queues: Sequence[Queue]) -> l
 def _problems(link: Link, queue: Queue, config: AmqpConfig) -> list[Problem]:
     try:
         declared = Declared.of(queue, config)
-        _ask(link, declared)
-    except NotFound:
-        return []  # it will be made
+        for name, arguments in declared.declared():
+            with contextlib.suppress(NotFound):  # it will be made
+                _ask(link, declared, name, arguments)
     except WippyQueueError as error:
         return [Problem(str(error), entry=queue.id)]
     return []
 
 
-def _ask(link: Link, declared: Declared) -> None:
+def _ask(link: Link, declared: Declared, name: str, arguments: dict[str, Any]) -> None:
     options = declared.options
 
     def steps(channel: Channel) -> Steps[None]:
-        yield lambda callback: channel.queue_declare(declared.name, passive=True, callback=callback)
+        yield lambda callback: channel.queue_declare(name, passive=True, callback=callback)
         # It is there, so that this changes nothing: the broker compares, and closes the channel where they differ.
         yield lambda callback: channel.queue_declare(
-            declared.name,
+            name,
             durable=options.durable,
             exclusive=options.exclusive,
             auto_delete=options.auto_delete,
-            arguments=declared.arguments(),
+            arguments=arguments,
             callback=callback,
         )
 

@@ -51,9 +51,9 @@ class MemoryDriver:
 
     def declare(self, queue: Queue) -> None:
         with self._declare_lock:
-            known = self._queues.get(queue.name)
+            known = self._queues.get(queue.id)
             if known is None:
-                self._queues[queue.name] = MemoryQueue(self, queue)
+                self._queues[queue.id] = MemoryQueue(self, queue)
             else:
                 known.redeclare(queue)
 
@@ -86,7 +86,7 @@ class MemoryDriver:
 
     def _state(self, queue: Queue) -> MemoryQueue:
         try:
-            return self._queues[queue.name]
+            return self._queues[queue.id]
         except KeyError:
             if not self._running:
                 raise Unavailable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,7 +15,9 @@ from wippy_queue.queues import Queue
 def _check_url(_instance: object, attribute: Any, value: str) -> None:
     try:
         parts = urlsplit(value)
-        known = parts.scheme in ("redis", "rediss", "unix")
+        known = parts.scheme == "unix" or (
+            parts.scheme in ("redis", "rediss") and re.fullmatch(r"/?|/\d+", parts.path, re.ASCII) is not None
+        )
         _ = parts.port
     except ValueError:
         known = False
@@ -87,6 +90,10 @@ class RedisConfig:
     tls: TlsConfig | None = None
     sentinel: SentinelConfig | None = None
     cluster: Any = attrs.field(default=False, validator=_check_cluster)  # true, or a list of host:port to begin with
+
+    def __attrs_post_init__(self) -> None:
+        if self.sentinel is not None and self.cluster:
+            raise ValueError("'sentinel' and 'cluster' exclude each other; leave one out")
 
 
 @attrs.frozen(kw_only=True)

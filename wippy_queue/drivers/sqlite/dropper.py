@@ -83,6 +83,10 @@ class Dropper:
         self._writer.run(lambda db: statements.forget_dropped(db, ids), timeout=_WAIT)
         queue.left.set()
 
+    def _let_go(self, rows: Sequence[tuple[int, Message]]) -> None:
+        ids = [number for number, _ in rows]
+        self._writer.run(lambda db: statements.hold_dropped(db, ids, now_ms()), timeout=_WAIT)
+
     def _run(self) -> None:
         while not self._stopping:
             seen = self._wake.count
@@ -110,7 +114,8 @@ class Dropper:
         )
         queue.left.set()
         for reason, rows in groups.items():
-            if self._stopping:
-                break
-            self._hand_over(queue, rows, reason)
+            if self._stopping:  # whoever looks next may have them at once
+                self._let_go(rows)
+            else:
+                self._hand_over(queue, rows, reason)
         return 0.0 if groups else _ROUND

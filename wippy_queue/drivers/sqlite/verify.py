@@ -19,8 +19,12 @@ def verify(file: str) -> None:
         raise Unavailable(f"{file}: make the folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise Unavailable(f"{file}: give this user the right to write in the folder {folder}")
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise Unavailable(f"{file}: {error.strerror}; name another file") from None
     if not path.is_file():
         raise Unavailable(f"{file}: is no file; name another")
     if not os.access(path, os.R_OK | os.W_OK):
