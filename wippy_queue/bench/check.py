@@ -21,14 +21,14 @@ from wippy_queue.errors import WippyQueueError
 # This engine's rate over another's, at least; by workload and contestant.
 FLOORS: Final[Mapping[tuple[str, str], float]] = MappingProxyType(
     {
-        ("noop", "asyncio"): 0.25,
-        ("noop", "baseline"): 0.2,
-        ("json", "asyncio"): 0.45,
+        ("noop", "asyncio"): 0.5,
+        ("noop", "baseline"): 0.6,
+        ("json", "asyncio"): 0.9,
         ("cpu", "asyncio"): 0.8,  # more only where a second core is idle
         ("cpu", "baseline"): 0.5,
         ("sleep", "asyncio"): 0.6,
         ("sleep", "baseline"): 0.5,
-        ("mixed", "asyncio"): 0.7,
+        ("mixed", "asyncio"): 0.8,
     }
 )
 
