@@ -132,26 +132,19 @@ class Access(Protocol):
         """Return the policies of a group. Raises NotFound where no policy belongs to it."""
 
 
-_here = threading.local()  # .security: what this thread's Python code acts with
+class _Here(threading.local):
+    security: SecurityContext | None = None  # of the class: a missing attribute would cost an exception at each look
+
+
+_here = _Here()  # what this thread's Python code acts with
 
 
 def acting() -> SecurityContext | None:
     """Return what the Python code of this thread acts with: the context of the handler that it is, or belongs to."""
-    security: SecurityContext | None = getattr(_here, "security", None)
-    return security
+    return _here.security
 
 
-class acting_with:  # noqa: N801  # a context manager, named as such; a generator would cost a handler four times as much
-    """Let Python code that is called inside act with this."""
-
-    __slots__ = ("_before", "_security")
-
-    def __init__(self, security: SecurityContext | None) -> None:
-        self._security = security
-
-    def __enter__(self) -> None:
-        self._before = acting()
-        _here.security = self._security
-
-    def __exit__(self, *_: object) -> None:
-        _here.security = self._before
+def act_with(security: SecurityContext | None) -> SecurityContext | None:
+    """Let Python code of this thread act with this from now on; return what it acted with before, to be put back."""
+    before, _here.security = _here.security, security
+    return before

@@ -238,16 +238,19 @@ class _Life:
         error = Timeout(f"{spec.function}: the handler exceeded its time limit and could not be ended")
         if worker.begun is None or not self._buffer.retire(worker, hand):
             return  # it came back at the last moment
-        name = f"{spec.id}-settler"  # a dead letter may take its time, and the next worker may be stuck by then
-        threading.Thread(target=self._fail, args=(hand, Outcome(error=error), name), name=name, daemon=True).start()
         self._stuck.append(worker)
         _lower_priority(worker)
         too_many = _too_many_stuck(spec, self._stuck)
+        name = f"{spec.id}-settler"
+        fail = partial(self._fail, hand, Outcome(error=error), name)
         if too_many is None:
+            # A dead letter may take its time, and the next worker may be stuck by then.
+            threading.Thread(target=fail, name=name, daemon=True).start()
             fresh = self._worker(worker.index)
             self.workers[worker.index] = fresh
             self._pool.start({fresh.index: self._task(fresh)})
         else:
+            fail()
             self.workers.remove(worker)
             self._pool.forget(worker.index)  # nobody takes its place, and a stop need not wait for it
         _log.error(

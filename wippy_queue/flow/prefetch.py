@@ -88,25 +88,25 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         with self.mutex:
             if holder.retired:
                 return ()
-            self._return(holder)
             while not self._closed and not waiting:
-                holder.away = True  # so a late `leave`, meant for the hand before, changes nothing
-                self._busy -= 1
+                if not holder.away:
+                    self._leave(holder)
                 self._idle.append(holder.bell)
                 self.mutex.release()
                 holder.bell.acquire()
                 self.mutex.acquire()
                 self._coming -= 1
-                self._return(holder)
             if self._closed:
                 return ()
             tempo, size, most = self._tempo, len(waiting), 1
             if tempo.fast and size > 1:  # its share at most, so that no other one idles who is worth waking
+                if holder.away:
+                    holder.away = False
+                    self._busy += 1
                 there = self._busy + self._coming + len(self._idle)
                 most = min(tempo.most, -(-size // max(1, min(tempo.workers(size), there))))
-            else:
-                holder.away = True
-                self._busy -= 1
+            elif not holder.away:
+                self._leave(holder)
             # Under the lock: a stop finds them here or there.
             holder.hand = hand = [waiting.popleft() for _ in range(most)]
             if (self._full and most == 1) or ((self._full or self._gathering) and 2 * (size - most) <= self.maxsize):
@@ -115,11 +115,6 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             if size > most and self._idle:
                 self._wake()
             return hand
-
-    def _return(self, holder: Holder) -> None:
-        if holder.away:
-            holder.away = False
-            self._busy += 1
 
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:
         """Put deliveries that were taken, and not begun, back in front; False once the buffer is closed."""
@@ -134,8 +129,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         """The worker's handler takes its time: until it takes again, somebody else has to look after what is here."""
         with self.mutex:
             if not holder.away:
-                holder.away = True
-                self._busy -= 1
+                self._leave(holder)
                 self._wake()
 
     def retire(self, holder: Holder, hand: Sequence[Delivery]) -> bool:
@@ -154,6 +148,10 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self._ring(len(self._idle))
             self.not_full.notify_all()
             return left
+
+    def _leave(self, holder: Holder) -> None:
+        holder.away = True
+        self._busy -= 1
 
     def _wake(self) -> None:
         """Wake the workers that there is use for: one for each delivery, but few while they are fast."""

@@ -180,7 +180,8 @@ class Publisher:
         if headers:
             kept, options = split_headers(headers, options)
         capabilities = self._capabilities[route.queue.driver]
-        priority = _check_options(options, kept, capabilities, route)
+        plain = not kept and options == _NO_OPTIONS
+        priority = 0 if plain else _check_options(options, kept, capabilities, route)
         now = self.clock.time()
         messages = [
             Message(
@@ -282,8 +283,6 @@ def _check_options(
     options: PublishOptions, headers: Mapping[str, HeaderValue], capabilities: Capabilities, route: Route
 ) -> int:
     """Return the priority, after refusing what makes no sense or what the driver cannot do."""
-    if options == _NO_OPTIONS and not headers:
-        return 0
     message_id: Any = options.message_id
     if message_id is not None and (type(message_id) is not str or not message_id or not _travels(message_id)):
         raise Invalid(f"message_id: expected text, found {message_id!r}")

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from wippy_queue.access import SecurityContext, acting_with
+from wippy_queue.access import SecurityContext, act_with
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery
 from wippy_queue.errors import Invalid, WippyQueueError
@@ -60,13 +60,15 @@ class PythonFunction:
         """
         if timeout is not None:
             raise Invalid(f"{self.id} is a Python function: a call of it cannot be given a time limit")
+        before = act_with(security)
         try:
-            with acting_with(security):
-                result = self._function(*args)
+            result = self._function(*args)
         except WippyQueueError:
             raise
         except Exception as error:
             raise WippyQueueError(f"{type(error).__name__}: {error}") from error
+        finally:
+            act_with(before)
         if result is False and false_fails:
             raise WippyQueueError(f"{self.id} returned False")
         return result

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wippy_queue.access import acting_with
+from wippy_queue.access import act_with
 from wippy_queue.errors import Internal, Kind, WippyQueueError
 from wippy_queue.lua.convert import failure_of, incoming, is_scalar, outgoing
 from wippy_queue.lua.host import CallContext
@@ -146,8 +146,11 @@ def plain(function: Callable[..., Any], context: CallContext) -> Callable[..., t
 
     def call(packed: bool, *arguments: Any) -> tuple[Any, ...]:
         given = msgspec.msgpack.decode(arguments[0]) if packed else map(incoming, arguments)
-        with acting_with(context.security):
+        before = act_with(context.security)
+        try:
             result = function(*given)
+        finally:
+            act_with(before)
         return (result,) if is_scalar(result) else (None, msgspec.msgpack.encode(result))
 
     return call

@@ -128,11 +128,16 @@ class LuaFunction:
         context.worker, context.cancel = caller.worker, caller.cancel
         limit = self.timeout if timeout is None else timeout
         left = caller.deadline - time.monotonic()
-        if left < (math.inf if limit is None else limit):
+        all_of_it = left < (math.inf if limit is None else limit)
+        if all_of_it:
             limit = max(left, 0.0)
         try:
             with caller.runtime.calling(runtime):
                 return self._run(runtime, count, arguments, limit, false_fails=False)
+        except Timeout:
+            if all_of_it and runtime.expired:  # the caller's clock may have been started anew meanwhile
+                caller.runtime.expire()
+            raise
         finally:  # only now: a kill of the caller must not hit whoever takes the runtime next
             self._give_back(runtime)
 
@@ -221,9 +226,14 @@ class LuaSession:
         context.batch, context.delivery = deliveries, deliveries[0]
         context.parted = context.canceled = False
         context.place = 1
-        bodies = [delivery.message.body for delivery in deliveries]
+        bodies, json = [], True
+        for delivery in deliveries:
+            message = delivery.message
+            bodies.append(message.body)
+            json = json and message.encoding == "json"
+        encodings = None if json else bytes(_ENCODINGS[delivery.message.encoding] for delivery in deliveries)
         try:
-            result = runtime.handle(_encodings(deliveries), bodies, self._timeout, watched=not alone)
+            result = runtime.handle(encodings, bodies, self._timeout, watched=not alone)
         except Unsent as unsent:
             return [*[ACK] * (unsent.place - 1), Outcome(error=unsent.error)]
         except BaseException as error:  # sys.exit() in a function that Lua has called must not end the worker
@@ -266,14 +276,6 @@ class LuaSession:
             return Outcome(error=error, undecodable=True)
         failure, trace = self._function.failure(result, self._runtime, self._timeout)
         return Outcome(error=failure, trace=trace, canceled=self._context.canceled)
-
-
-def _encodings(deliveries: Sequence[Delivery]) -> bytes | None:
-    """Return what `Runtime.handle` takes."""
-    for delivery in deliveries:
-        if delivery.message.encoding != "json":
-            return bytes(_ENCODINGS[delivery.message.encoding] for delivery in deliveries)
-    return None
 
 
 def _with_trace(error: WippyQueueError, trace: str) -> WippyQueueError:

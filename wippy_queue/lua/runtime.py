@@ -222,6 +222,15 @@ class Runtime:
     def killed(self) -> bool:
         return self._deadline.killed
 
+    @property
+    def expired(self) -> bool:
+        """Whether the last call has exceeded its time limit."""
+        return self._deadline.expired
+
+    def expire(self) -> None:
+        """The call that runs has used its time; for a function of Python that it has called."""
+        self._deadline.expired = True
+
     def close(self) -> None:
         """Let go of the Lua state; only when no call runs. Idempotent."""
         self._deadline.detach()

@@ -56,5 +56,5 @@ def test_a_fall_that_does_not_repeat_itself_passes(measured: Callable[..., list[
 
 def test_a_fall_that_repeats_itself_fails_and_is_named(measured: Callable[..., list[list[str]]]) -> None:
     measured(SLOW, SLOW)
-    with pytest.raises(SystemExit, match=r"json: 0\.01 of asyncio, expected 0\.45 or more"):
+    with pytest.raises(SystemExit, match=r"json: 0\.01 of asyncio, expected 0\.9 or more"):
         check.main()

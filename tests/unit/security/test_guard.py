@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from wippy_queue.access import Actor, Policy, Scope, SecurityContext, acting, acting_with
+from wippy_queue.access import Actor, Policy, Scope, SecurityContext, act_with, acting
 from wippy_queue.errors import NotFound, PermissionDenied
 from wippy_queue.events import AccessDenied, Event
 from wippy_queue.ids import EntryId
@@ -85,11 +85,11 @@ def test_unknown_policies_and_groups_are_not_found() -> None:
         guard().context(Actor("alice"), groups=["app:reader"])
 
 
-def test_python_code_acts_with_the_innermost_context() -> None:
+def test_python_code_acts_with_what_was_set_last() -> None:
     outer, inner = context(READ), context()
     assert acting() is None
-    with acting_with(outer):
-        with acting_with(inner):
-            assert acting() is inner
-        assert acting() is outer
+    before = act_with(outer)
+    assert act_with(inner) is outer
+    assert acting() is inner
+    act_with(before)
     assert acting() is None
