@@ -172,7 +172,9 @@ class Broker:
             return self._copier.parcel(declared.name, message, waiting=False)
         ms = tier(message.delay)
         self._declare_delay(declared, ms, max(0.0, deadline - time.monotonic()))
-        return self._copier.parcel(declared.delay_name(ms), message, waiting=True)
+        parcel = self._copier.parcel(declared.delay_name(ms), message, waiting=True)
+        parcel.until = self._delays.until(declared, ms)
+        return parcel
 
     def _declare_delay(self, declared: Declared, ms: int, timeout: float) -> None:
         if not self._delays.is_fresh(declared, ms):
@@ -198,15 +200,17 @@ class Broker:
             began = time.monotonic()
             self._outbox.publish(left, deadline)
             took = time.monotonic() - began
+            self._keep_delays(declared, [parcel for parcel in left if parcel.fate == "stored"])
             left = [parcel for parcel in left if parcel.fate != "stored"]
             if not left:
                 return
-            if any(parcel.fate == "returned" for parcel in left):
-                if mended:
+            returned = any(parcel.fate == "returned" for parcel in left)
+            if returned or any(parcel.fate == "stale" for parcel in left):
+                if returned and mended:
                     route = left[0].route
                     raise NotFound(f"queue {declared.queue.id}: RabbitMQ has no queue {route!r}; was it deleted?")
                 self._mend(declared, left, deadline)
-                mended = True
+                mended = mended or returned
                 continue
             self._wait_for_room(declared, pause, took, deadline)
             pause = min(2 * pause, _ROOM)
@@ -215,10 +219,22 @@ class Broker:
         """Somebody has deleted the queue: declare it again."""
         timeout = max(0.0, deadline - time.monotonic())
         self._consuming.request(f"queue {declared.queue.id}", declared.declare, timeout)
-        for route in {parcel.route for parcel in parcels} - {declared.name}:
-            ms = int(route.rpartition(".")[2])
+        self._renew_delays(declared, parcels, timeout)
+
+    def _keep_delays(self, declared: Declared, stored: Sequence[Parcel]) -> None:
+        """What was stored late, as by a broker that was out of memory, must not outlive the queue that it waits in."""
+        now = time.monotonic()
+        late = [parcel for parcel in stored if parcel.until < now]
+        if late:
+            self._renew_delays(declared, late, _ANSWER)
+
+    def _renew_delays(self, declared: Declared, parcels: Sequence[Parcel], timeout: float) -> None:
+        for ms in {int(parcel.route.rpartition(".")[2]) for parcel in parcels if parcel.route != declared.name}:
             self._delays.forget(declared, ms)
             self._declare_delay(declared, ms, timeout)
+            for parcel in parcels:
+                if parcel.route == declared.delay_name(ms):
+                    parcel.until = self._delays.until(declared, ms)
 
     def _wait_for_room(self, declared: Declared, pause: float, took: float, deadline: float) -> None:
         """Wait until another try makes sense; the broker does not tell when there is room, so it is asked."""

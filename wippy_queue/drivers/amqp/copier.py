@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,11 @@ class Copier:
         def sent() -> None:  # on the publishing link's thread
             self._link.call(lambda: self._sent(declared, parcel, ms, done))
 
+        def post() -> None:
+            if ms:
+                parcel.until = self._delays.until(declared, ms)
+            self._outbox.post(Batch([parcel], sent))
+
         if ms and not self._delays.is_fresh(declared, ms):
 
             def ready(_: Any, error: WippyQueueError | None) -> None:
@@ -73,15 +79,26 @@ class Copier:
                     done(Unavailable(error.message))
                     return
                 self._delays.note(declared, ms)
-                self._outbox.post(Batch([parcel], sent))
+                post()
 
             self._link.perform(f"queue {declared.queue.id}", lambda channel: declared.declare_delay(channel, ms), ready)
         else:
-            self._outbox.post(Batch([parcel], sent))
+            post()
 
     def _sent(self, declared: Declared, parcel: Parcel, ms: int, done: Copied) -> None:
-        if parcel.fate == "stored":
+        if parcel.fate == "stored" and parcel.until < time.monotonic():
+            # The broker took its time, out of memory perhaps: the delay queue must not vanish before what waits in it.
+            self._delays.forget(declared, ms)
+
+            def kept(_: Any, error: WippyQueueError | None) -> None:
+                done(None if error is None else Unavailable(error.message))
+
+            self._link.perform(f"queue {declared.queue.id}", lambda channel: declared.declare_delay(channel, ms), kept)
+        elif parcel.fate == "stored":
             done(None)
+        elif parcel.fate == "stale":
+            self._delays.forget(declared, ms)
+            done(Unavailable(f"queue {declared.queue.id}: the copy had to wait for RabbitMQ"))
         elif parcel.fate == "returned":  # somebody has deleted the queue: make it anew, then let the caller try again
             if ms:
                 self._delays.forget(declared, ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from wippy_queue.drivers.amqp.topology import Declared
 
 _FRESH: Final = 20.0  # seconds for which a declared delay queue is certain to be there; it lives for 60 s longer
+_GOOD: Final = 45.0  # seconds after which nothing is put into it any more: it would be gone before that is due
 _SLACK: Final = 5.0  # seconds after which what was to leave a delay queue has left
 
 
@@ -25,6 +27,11 @@ class Delays:
     def is_fresh(self, queue: Declared, ms: int) -> bool:
         with self._lock:
             return time.monotonic() - self._declared.get((queue.back, ms), -_FRESH) < _FRESH
+
+    def until(self, queue: Declared, ms: int) -> float:
+        """Return until when (monotonic seconds) messages may be put into it without declaring it anew."""
+        with self._lock:
+            return self._declared.get((queue.back, ms), -math.inf) + _GOOD
 
     def note(self, queue: Declared, ms: int) -> None:
         """The delay queue was declared just now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -23,7 +24,8 @@ _log = logging.getLogger(__name__)
 _WINDOW: Final = 1000  # messages that are sent and not confirmed, at most
 
 # waiting: not sent. sent: neither confirmed nor refused. unknown: it never will be, for the connection is gone.
-Fate = Literal["waiting", "sent", "stored", "refused", "returned", "unknown"]
+# stale: not sent, for its delay queue may be gone by now.
+Fate = Literal["waiting", "sent", "stored", "refused", "returned", "stale", "unknown"]
 
 
 @attrs.define(eq=False)
@@ -35,6 +37,7 @@ class Parcel:
     properties: BasicProperties
     body: bytes
     mandatory: bool = True
+    until: float = math.inf  # monotonic; not to be sent later, for its queue must be declared anew before
     fate: Fate = "waiting"
     batch: Batch | None = None
 
@@ -180,11 +183,19 @@ class Outbox:
             if channel is None or self._link.blocked is not None:
                 return
             batch: list[Parcel] = []
+            finished: list[Batch] = []
+            now = time.monotonic()
             while self._queue and len(self._sent) + len(batch) < _WINDOW:
                 parcel = self._queue.popleft()
-                if parcel.batch is not None and not parcel.batch.abandoned:
-                    parcel.fate = "sent"
-                    batch.append(parcel)
+                if parcel.batch is None or parcel.batch.abandoned:
+                    continue
+                if parcel.until < now:
+                    _settle(parcel, "stale", finished)
+                    continue
+                parcel.fate = "sent"
+                batch.append(parcel)
+        for one in finished:
+            one.done()
         for index, parcel in enumerate(batch):
             try:
                 channel.basic_publish("", parcel.route, parcel.body, parcel.properties, parcel.mandatory)
