@@ -102,6 +102,8 @@ class Outbox:
         if not finished.wait(max(0.0, deadline - time.monotonic())):
             with self._lock:
                 batch.abandoned = batch.left > 0
+                if batch.abandoned:  # its bodies must not stay until the broker is back
+                    self._queue = deque(parcel for parcel in self._queue if parcel.batch is not batch)
         if batch.error is not None:
             raise batch.error
         if batch.abandoned:
