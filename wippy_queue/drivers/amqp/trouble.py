@@ -68,7 +68,8 @@ def channel_trouble(error: BaseException, what: str) -> WippyQueueError:
     if code == _NOT_FOUND:
         return NotFound(text)
     if code == _LOCKED:
-        return Conflict(f"{text}; it is exclusive to another connection")
+        # Perhaps one that we have lost, and the broker does not know yet.
+        return Conflict(f"{text}; it is exclusive to another connection", retryable=True)
     if code == _ACCESS_REFUSED and "exclusive" in words(error):
         return Unavailable(f"{text}; another consumer has it for itself")
     if code == _ACCESS_REFUSED:
