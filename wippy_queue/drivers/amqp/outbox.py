@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from wippy_queue.errors import Invalid, Timeout, Unavailable, WippyQueueError
 _log = logging.getLogger(__name__)
 
 _WINDOW: Final = 1000  # messages that are sent and not confirmed, at most
+_TOO_LARGE: Final = re.compile(r"message size \d+ is larger than configured max size (\d+)")  # what RabbitMQ says
 
 # waiting: not sent. sent: neither confirmed nor refused. unknown: it never will be, for the connection is gone.
 # stale: not sent, for its delay queue may be gone by now.
@@ -71,6 +73,8 @@ class Outbox:
         self._scheduled = False
         self._closed = False
         self._channel: Channel | None = None
+        self._connection: Any = None  # that the channel is of, or the last one was
+        self._largest = math.inf  # bytes of a body; known once the broker has closed a channel for a larger one
         self._sent: dict[int, Parcel] = {}  # by the number that the broker confirms
         self._number = 0
         self._returned: dict[tuple[str, str | None], int] = {}  # what came back; its confirm follows
@@ -144,7 +148,9 @@ class Outbox:
 
     def open(self, connection: pika.SelectConnection) -> None:
         """The connection is there: get a channel that confirms."""
-        connection.add_on_connection_unblocked_callback(lambda *_: self._pump())
+        if connection is not self._connection:
+            self._connection, self._largest = connection, math.inf
+            connection.add_on_connection_unblocked_callback(lambda *_: self._pump())
         channel = connection.channel(on_open_callback=self._select)
         channel.add_on_close_callback(self._channel_closed)
         channel.add_on_return_callback(self._on_return)
@@ -168,10 +174,23 @@ class Outbox:
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
         if channel is self._channel:
             self._channel = None
-        self._lose(Unavailable(f"RabbitMQ closed the channel: {words(reason)}; the outcome is unknown"))
+        said = words(reason)
+        too_large = _TOO_LARGE.search(said)
+        if too_large is not None:
+            self._largest = int(too_large[1])
+            guilty = {number: parcel for number, parcel in self._sent.items() if len(parcel.body) > self._largest}
+            for number in guilty:
+                del self._sent[number]
+            for parcel in guilty.values():
+                self._refuse_size(parcel)
+        self._lose(Unavailable(f"RabbitMQ closed the channel: {said}; the outcome is unknown"))
         connection = channel.connection
         if connection.is_open and not self._closed:  # else the link opens another one
-            self._link.later(1.0, lambda: self._reopen(connection))
+            self._link.later(1.0 if too_large is None else 0.0, lambda: self._reopen(connection))
+
+    def _refuse_size(self, parcel: Parcel) -> None:
+        text = f"{len(parcel.body)} bytes, and this RabbitMQ takes {self._largest} at most (max_message_size)"
+        self._fail([parcel], Invalid(f"message {parcel.id}: its body has {text}"), "refused")
 
     def _reopen(self, connection: Any) -> None:
         if connection.is_open and self._channel is None:
@@ -199,6 +218,9 @@ class Outbox:
         for one in finished:
             one.done()
         for index, parcel in enumerate(batch):
+            if len(parcel.body) > self._largest:  # it would cost everybody the channel
+                self._refuse_size(parcel)
+                continue
             try:
                 channel.basic_publish("", parcel.route, parcel.body, parcel.properties, parcel.mandatory)
             except exceptions.ChannelWrongStateError:  # closing; what is not sent waits for the next one
