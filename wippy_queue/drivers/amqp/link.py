@@ -11,9 +11,11 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, cast
 
 import pika
+from pika import frame
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
+from wippy_queue.drivers.amqp.mending import mended
 from wippy_queue.drivers.amqp.quiet import quiet_pika
 from wippy_queue.drivers.amqp.trouble import channel_trouble, connection_trouble, words
 from wippy_queue.errors import Timeout, Unavailable, WippyQueueError
@@ -28,6 +30,16 @@ Steps = Generator[Callable[..., object], Any, _T]
 Done = Callable[[Any, WippyQueueError | None], None]  # the result, or an error
 
 _ABORT_WAIT: Final = 1.0  # seconds for the thread to let go of a connection
+
+
+class _Connection(pika.SelectConnection):
+    """One that a header of another program does not end: see `mending.py`."""
+
+    def _read_frame(self) -> Any:
+        try:
+            return super()._read_frame()  # type: ignore[misc]  # no public name; a test watches over it
+        except (ValueError, OverflowError, OSError, RecursionError):
+            return frame.decode_frame(mended(self._frame_buffer))  # type: ignore[attr-defined]
 
 
 class Link:
@@ -244,7 +256,7 @@ class Link:
         if self._stopping:
             self._end()
             return
-        self._connection = pika.SelectConnection(
+        self._connection = _Connection(
             self._parameters,
             on_open_callback=self._opened,
             on_open_error_callback=self._closed,
