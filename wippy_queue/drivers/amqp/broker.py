@@ -27,7 +27,7 @@ from wippy_queue.drivers.amqp.subscription import AmqpSubscription
 from wippy_queue.drivers.amqp.topology import Declared, tier
 from wippy_queue.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
-from wippy_queue.message import RESERVED_PREFIX, Message
+from wippy_queue.message import DEAD_LETTER_REASON, RESERVED_PREFIX, Message
 from wippy_queue.queues import QueueInfo
 
 _log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class Broker:
 
     def _expires_at(self, declared: Declared, message: Message) -> float | None:
         own = message.expires_at
-        if own is None and self._config.default_message_ttl is not None:
+        if own is None and self._config.default_message_ttl is not None and DEAD_LETTER_REASON not in message.headers:
             own = message.timestamp + self._config.default_message_ttl
         if declared.message_ttl is None or message.attempts:
             return own

@@ -14,7 +14,7 @@ import msgspec
 from pika import BasicProperties
 
 from wippy_queue.errors import Invalid
-from wippy_queue.message import Encoding, HeaderValue, Message
+from wippy_queue.message import DEAD_LETTER_REASON, Encoding, HeaderValue, Message
 from wippy_queue.queues import Queue
 
 # One header holds what AMQP has no place for: JSON with timestamp, attempts, expires_at, a long id, and those headers
@@ -101,7 +101,8 @@ def to_wire(message: Message, *, waiting: bool, room: int, returns: int = 0) -> 
     now = time.time()
     meta: dict[str, Any] = {"timestamp": message.timestamp, "attempts": message.attempts}
     expires_at = message.expires_at
-    if expires_at is None and acting.expiration is not None and not message.attempts:
+    buried = DEAD_LETTER_REASON in headers  # a dead letter keeps the header, and has had its time
+    if expires_at is None and acting.expiration is not None and not message.attempts and not buried:
         expires_at = now + acting.expiration / 1000
     if expires_at is not None:
         meta["expires_at"] = expires_at

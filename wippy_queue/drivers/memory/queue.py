@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Sink
 from wippy_queue.drivers.memory.options import options_of
@@ -59,7 +61,6 @@ class MemoryQueue:
     def _describe(self, queue: Queue) -> None:
         self._queue = queue
         self._options = options_of(queue)
-        self._ready.ttl = self._options.message_ttl
 
     # publishing
 
@@ -111,6 +112,10 @@ class MemoryQueue:
     def _admit(self, messages: Iterable[Message]) -> None:
         """Caller holds the lock."""
         arrived = 0
+        ttl = self._options.message_ttl
+        if ttl is not None:  # which begins now: a dead letter was first published long ago
+            ends_at = self._clock.time() + ttl
+            messages = [_ending(message, ends_at) for message in messages]
         for message in messages:
             if message.delay > 0:
                 self._push_delayed(message, message.delay)
@@ -369,3 +374,10 @@ class MemoryQueue:
         with self._lock:
             self._room.notify_all()
             self._idle.notify_all()
+
+
+def _ending(message: Message, ends_at: float) -> Message:
+    """Return the message with an end, unless it has a sooner one."""
+    if message.expires_at is not None and message.expires_at <= ends_at:
+        return message
+    return msgspec.structs.replace(message, expires_at=ends_at)

@@ -29,7 +29,6 @@ class Ready:
     def __init__(self, clock: Clock, wake_at: Callable[[float], None]) -> None:
         self._clock = clock
         self._wake_at = wake_at
-        self.ttl: float | None = None  # seconds, of every message
         self.count = 0
         self._lanes: list[deque[Message]] = [deque() for _ in range(_LANES)]
         self._used: list[int] = []  # lanes in which there ever was a message, highest priority first
@@ -47,16 +46,16 @@ class Ready:
             self._used = sorted((*self._used, priority), reverse=True)
         self._lanes[priority].append(message)
         self.count += 1
-        if message.expires_at is not None or self.ttl is not None:
-            self._watch(message)
+        if message.expires_at is not None:
+            self._watch(message, message.expires_at)
 
     def give_back(self, delivery: Delivery) -> None:
         """Put what was taken back in front, among others that were given back in their old order."""
         message = delivery.message
         heapq.heappush(self._returned[message.priority], (delivery.receipt, message))
         self.count += 1
-        if message.expires_at is not None or self.ttl is not None:
-            self._watch(message)
+        if message.expires_at is not None:
+            self._watch(message, message.expires_at)
 
     def take(self, limit: int) -> list[Delivery]:
         """Take up to ``limit`` messages, next first."""
@@ -112,11 +111,7 @@ class Ready:
                 if id(message) not in self._dead:
                     yield message
 
-    def _watch(self, message: Message) -> None:
-        ends_at = min(
-            math.inf if message.expires_at is None else message.expires_at,
-            math.inf if self.ttl is None else message.timestamp + self.ttl,
-        )
+    def _watch(self, message: Message, ends_at: float) -> None:
         order = next(self._order)
         self._mortal[id(message)] = (order, message)
         due = self._clock.monotonic() + max(0.0, ends_at - self._clock.time())

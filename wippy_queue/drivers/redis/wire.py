@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,8 +24,9 @@ def milliseconds(seconds: float) -> int:
 def expiry(message: Message, ttl: float | None) -> bytes:
     """Return when a message of a queue with that time to live expires, in Unix milliseconds; empty: never."""
     expires_at = message.expires_at
-    if ttl is not None:
-        expires_at = message.timestamp + ttl if expires_at is None else min(expires_at, message.timestamp + ttl)
+    if ttl is not None:  # which begins now: a dead letter was first published long ago
+        ends_at = time.time() + ttl
+        expires_at = ends_at if expires_at is None else min(expires_at, ends_at)
     return b"" if expires_at is None else b"%d" % max(0, int(expires_at * 1000))
 
 

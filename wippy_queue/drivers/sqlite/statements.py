@@ -44,8 +44,9 @@ class LeaseLost(Exception):
 def to_row(message: Message, delay: float, ttl: float | None, now: int) -> Row:
     """Return a message as the two rows that it becomes, but for the ids."""
     expires_at = message.expires_at
-    if ttl is not None:
-        expires_at = message.timestamp + ttl if expires_at is None else min(expires_at, message.timestamp + ttl)
+    if ttl is not None:  # which begins now: a dead letter was first published long ago
+        ends_at = now / 1000 + ttl
+        expires_at = ends_at if expires_at is None else min(expires_at, ends_at)
     state, due_at = (DELAYED, now + int(delay * 1000)) if delay > 0 else (READY, None)
     headers = _encode_headers(dict(message.headers)) if message.headers else None
     return (
