@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from pika import BasicProperties
 
+from wippy_queue.drivers.amqp.options import options_of
 from wippy_queue.errors import Invalid
-from wippy_queue.message import DEAD_LETTER_REASON, Encoding, HeaderValue, Message
+from wippy_queue.message import ATTEMPTS, DEAD_LETTER_REASON, RESERVED_PREFIX, TIMESTAMP, Encoding, HeaderValue, Message
 from wippy_queue.queues import Queue
 
 # One header holds what AMQP has no place for: JSON with timestamp, attempts, expires_at, a long id, and those headers
@@ -175,7 +176,8 @@ class Arrival(NamedTuple):
 def from_wire(properties: BasicProperties, body: bytes, queue: Queue) -> Arrival:
     """Return the message in what RabbitMQ has delivered."""
     table: Mapping[Any, Any] = properties.headers or {}
-    counted = table.get(_DELIVERY_COUNT)
+    # Of another queue type it tells what a quorum queue has seen that it was forwarded from.
+    counted = table.get(_DELIVERY_COUNT) if options_of(queue).queue_type == "quorum" else None
     returns = 0
     try:
         meta = msgspec.json.decode(table[META])
@@ -221,7 +223,11 @@ def _plain(value: Any) -> HeaderValue | None:
 
 def _foreign(properties: BasicProperties, table: Mapping[Any, Any], body: bytes, queue: Queue) -> Message:
     """Read what another program has published: properties are headers, and what it says of the body is believed."""
-    headers = _headers(table)
+    headers = {key: value for key, value in _headers(table).items() if not _is_ours(key)}
+    try:
+        Acting(headers)
+    except Invalid:  # or it could be handled, but never be retried nor dead-lettered
+        headers = {key: value for key, value in headers.items() if not key.startswith("amqp.")}
     for name, header in _PROPERTIES.items():
         value = getattr(properties, name)
         if isinstance(value, str) and value:
@@ -235,6 +241,11 @@ def _foreign(properties: BasicProperties, table: Mapping[Any, Any], body: bytes,
         timestamp=float(stamp) if isinstance(stamp, int) else time.time(),
         priority=min(9, properties.priority or 0),
     )
+
+
+def _is_ours(key: str) -> bool:
+    """Return whether the engine alone may say that."""
+    return key in (ATTEMPTS, TIMESTAMP) or key.startswith(RESERVED_PREFIX)
 
 
 def _text(value: str | bytes | None) -> str:
