@@ -15,6 +15,7 @@ from wippy_queue.errors import Conflict, Timeout, WippyQueueError
 
 _log = logging.getLogger(__name__)
 
+_REPLACED: Final = 2.0  # seconds for the broker to take the copy of a message that nobody can handle meanwhile
 _PAUSE: Final = 1.0  # seconds until a message comes again of which no copy can be made, at least
 
 
@@ -152,12 +153,18 @@ class Flusher:
             epoch: of the message's delivery.
             receipt: the message.
             returns: how often it came back from a lost connection, for the copy to tell.
-            failed: called instead where nothing can be published.
+            failed: called instead where nothing can be published, or not soon: a broker that is out of memory takes no
+                copies, and consuming may be what it waits for. The copy may come as well then.
         """
         receipt.moving = True
         self._replacing += 1
+        waiting = True
 
         def copied(error: WippyQueueError | None) -> None:
+            nonlocal waiting
+            if not waiting:
+                return
+            waiting = False
             self._replacing -= 1
             if epoch == self._intake.epoch:
                 if error is None:
@@ -169,6 +176,7 @@ class Flusher:
 
         if self._copier.able:
             self._copier.hand_back(self._declared, receipt.message, copied, returns=returns)
+            self._link.later(_REPLACED, lambda: copied(self.too_late()))
         else:
             self._link.later(0.0, lambda: copied(self.too_late()))
 
