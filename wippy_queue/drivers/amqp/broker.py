@@ -37,7 +37,6 @@ _GOODBYE: Final = 1.0  # seconds of a stop that the broker has to answer to the 
 _SOON: Final = 0.005  # seconds until the first repetition of what can only be asked for again; then twice that, ...
 _ROOM: Final = 0.05  # ... up to this between two tries to get into a full queue
 _IDLE: Final = 0.1  # ... and this between two looks whether a queue is idle
-_FRAME_SPARE: Final = 1024  # bytes of a frame for what is no header
 
 
 class Broker:
@@ -54,7 +53,7 @@ class Broker:
         self._publishing = self._link(f"{driver_id}-publishing", f"{name} (publishing)", self._publishing_up)
         self._outbox = Outbox(self._publishing)
         self._delays = Delays()
-        self._copier = Copier(self._consuming, self._outbox, self._delays, config.frame_size - _FRAME_SPARE)
+        self._copier = Copier(self._consuming, self._outbox, self._delays, config.frame_size)
         self._dropper = Dropper(f"{driver_id}-dropper")
         self._graveyard = Graveyard(self._consuming, self._copier, self._dropper, declared)
         self._given_back = GivenBack()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.link import Link
@@ -13,6 +13,8 @@ from wippy_queue.drivers.amqp.topology import Declared, tier
 from wippy_queue.drivers.amqp.wire import to_wire
 from wippy_queue.errors import Invalid, Unavailable, WippyQueueError
 from wippy_queue.message import Message
+
+_FRAME_SPARE: Final = 1024  # bytes of a frame for what is no header
 
 Copied = Callable[[WippyQueueError | None], None]
 
@@ -24,11 +26,11 @@ class Copier:
     called too.
     """
 
-    def __init__(self, link: Link, outbox: Outbox, delays: Delays, room: int) -> None:
+    def __init__(self, link: Link, outbox: Outbox, delays: Delays, frame: int) -> None:
         self._link = link
         self._outbox = outbox
         self._delays = delays
-        self._room = room
+        self._frame = frame  # bytes
 
     @property
     def able(self) -> bool:
@@ -41,8 +43,9 @@ class Copier:
         Raises:
             Invalid: it has headers that cannot travel.
         """
+        room = int(min(self._frame, self._outbox.frame)) - _FRAME_SPARE
         try:
-            properties, mandatory = to_wire(message, waiting=waiting, room=self._room, returns=returns)
+            properties, mandatory = to_wire(message, waiting=waiting, room=room, returns=returns)
         except UnicodeEncodeError as error:
             raise Invalid(f"message {message.id!r}: its id or headers hold what is no text: {error}") from error
         return Parcel(message.id, route, properties, message.body, mandatory)

@@ -72,6 +72,7 @@ class Outbox:
         self._queue: deque[Parcel] = deque()
         self._scheduled = False
         self._closed = False
+        self.frame = math.inf  # bytes that the broker has agreed to; any thread may read it
         self._channel: Channel | None = None
         self._connection: Any = None  # that the channel is of, or the last one was
         self._largest = math.inf  # bytes of a body; known once the broker has closed a channel for a larger one
@@ -149,7 +150,7 @@ class Outbox:
     def open(self, connection: pika.SelectConnection) -> None:
         """The connection is there: get a channel that confirms."""
         if connection is not self._connection:
-            self._connection, self._largest = connection, math.inf
+            self._connection, self._largest, self.frame = connection, math.inf, connection.params.frame_max
             connection.add_on_connection_unblocked_callback(lambda *_: self._pump())
         channel = connection.channel(on_open_callback=self._select)
         channel.add_on_close_callback(self._channel_closed)
