@@ -16,6 +16,7 @@ from wippy_queue.drivers.amqp.link import Done, Link, Steps
 from wippy_queue.drivers.amqp.subscription import AmqpSubscription
 from wippy_queue.drivers.amqp.topology import Declared
 from wippy_queue.drivers.amqp.wire import from_wire
+from wippy_queue.errors import NotFound
 from wippy_queue.message import Message
 from wippy_queue.queues import QueueInfo
 
@@ -63,8 +64,17 @@ class Looker:
 
         return self._consuming.request(f"queue {declared.queue.id}", steps, timeout)
 
+    def _count_or_nothing(self, declared: Declared) -> tuple[int, int, int]:
+        """Count; a queue that RabbitMQ has deleted by itself, as it is to delete these, holds nothing."""
+        try:
+            return self._count(declared, _ANSWER)
+        except NotFound:
+            if not declared.vanishes:
+                raise
+            return 0, 0, 0
+
     def info(self, declared: Declared) -> QueueInfo:
-        delayed, ready, consumers = self._count(declared, _ANSWER)
+        delayed, ready, consumers = self._count_or_nothing(declared)
         mine = self._mine(declared)
         held = sum(subscription.intake.holds for subscription in mine)
         alone = consumers == len(mine)  # nobody else has anything in hand
@@ -119,7 +129,7 @@ class Looker:
         """
         before = moves()
         what = f"queue {declared.queue.id}"
-        delayed, ready, _ = self._count(declared, _ANSWER)
+        delayed, ready, _ = self._count_or_nothing(declared)
         if delayed or ready:
             return False
         intakes = [subscription.intake for subscription in self._mine(declared)]

@@ -93,6 +93,11 @@ class Declared:
         return bool(self.options.max_length) and self.options.overflow == "drop_oldest"
 
     @property
+    def vanishes(self) -> bool:
+        """Whether the broker may delete it by itself."""
+        return self.options.auto_delete or self.options.exclusive or self.expiry is not None
+
+    @property
     def drops(self) -> bool:
         """Whether its dropped messages are to be consumed although nobody gave one a time to live.
 
