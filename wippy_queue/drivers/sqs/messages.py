@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from wippy_queue.errors import Invalid
 from wippy_queue.message import ATTEMPTS, NO_HEADERS, RESERVED_PREFIX, TIMESTAMP, Encoding, HeaderValue, Message
@@ -153,7 +154,8 @@ def _header(attribute: Mapping[str, Any]) -> HeaderValue | None:
         return None  # bytes: headers hold none
     if kind.partition(".")[0] == "Number":
         try:
-            return int(text)
+            number = int(text)
+            return number if -(2**63) <= number < 2**63 else str(text)  # headers hold no more
         except ValueError:
             pass
         try:
@@ -165,7 +167,7 @@ def _header(attribute: Mapping[str, Any]) -> HeaderValue | None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        msgspec.json.decode(text)  # json.loads takes NaN and more that handlers could not read
     except (ValueError, RecursionError):
         return False
     return True
