@@ -23,13 +23,15 @@ Reply = Any  # what the server answers, or the error that it answers with
 
 _LEAST_PATIENCE: Final = 1.0  # seconds that an answer is given, also when the caller has less: giving up costs all
 _BATCH: Final = 256  # calls in one round trip
+_BYTES: Final = 4 * 1024 * 1024  # of their arguments: what is sent together has one time limit
 
 
 class _Call:
-    __slots__ = ("commands", "done", "error", "lead", "replies", "wake")
+    __slots__ = ("commands", "done", "error", "lead", "replies", "size", "wake")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
+        self.size = sum(len(part) for command in commands for part in command if type(part) is bytes)
         self.replies: list[Reply] | None = None
         self.error: Exception | None = None
         self.done = False
@@ -132,7 +134,8 @@ class Line:
     def _lead(self, call: _Call, deadline: float) -> None:
         """Send everything that waits, ``call`` at its head, and let somebody else lead then."""
         with self._lock:
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            count = self._share()
+            batch, self._waiting = self._waiting[:count], self._waiting[count:]
         error: Exception | None = None
         replies: list[Reply] = []
         try:
@@ -156,6 +159,15 @@ class Line:
             for one in batch:
                 if one is not call:
                     one.wake.release()
+
+    def _share(self) -> int:
+        """Return how many calls go together. Caller holds the lock."""
+        size = 0
+        for count, call in enumerate(self._waiting[:_BATCH]):
+            size += call.size
+            if count and size > _BYTES:
+                return count
+        return _BATCH
 
     def _hand_on(self) -> None:
         """Let the next one lead. Caller holds the lock."""

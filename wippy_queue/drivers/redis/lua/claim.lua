@@ -49,10 +49,20 @@ if #ids == 0 then
   if first then due = math.max(0, first - now) end
   return {DONE, due, #expired}
 end
+local bodies = bodies_of(ids)
+if #bodies < #ids then
+  local rest = {}
+  for i = #ids, #bodies + 1, -1 do
+    rest[#rest + 1] = places[i]
+    rest[#rest + 1] = ids[i]
+    held[2 * i], held[2 * i - 1], ids[i] = nil, nil, nil
+  end
+  send('ZADD', READY, rest)
+end
 if mortals then send('ZREM', EXPIRE, ids) end
 send('ZADD', HELD .. token, held)
 local answer = {DONE, due, #expired}
-local metas, bodies = fields(META, ids), fields(BODY, ids)
+local metas = fields(META, ids)
 for i, id in ipairs(ids) do
   if metas[i] and bodies[i] then
     answer[#answer + 1] = id

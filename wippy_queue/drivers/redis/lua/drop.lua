@@ -5,7 +5,9 @@ bury_expired(limit)
 local answer = {0, 0}
 for _, key in ipairs({EXPIRED, PUSHED}) do
   local ids = redis.call('ZRANGE', key, '-inf', now + 1, 'BYSCORE', 'LIMIT', 0, limit)
-  local held, metas, bodies = {}, fields(META, ids), fields(BODY, ids)
+  local held, bodies = {}, bodies_of(ids)
+  for i = #ids, #bodies + 1, -1 do ids[i] = nil end
+  local metas = fields(META, ids)
   for i, id in ipairs(ids) do
     held[#held + 1] = now + hold + i / 1000
     held[#held + 1] = id

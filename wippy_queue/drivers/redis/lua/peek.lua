@@ -6,8 +6,10 @@ if #ids < count then
   local skip = math.max(0, first - ready)
   for _, id in ipairs(redis.call('ZRANGE', WAIT, skip, skip + count - #ids - 1)) do ids[#ids + 1] = id end
 end
+local bodies = bodies_of(ids)
+for i = #ids, #bodies + 1, -1 do ids[i] = nil end
 local answer = {#ids}
-local metas, bodies, ends = fields(META, ids), fields(BODY, ids), scores(EXPIRE, ids)
+local metas, ends = fields(META, ids), scores(EXPIRE, ids)
 for i, id in ipairs(ids) do
   if metas[i] and bodies[i] and not (ends[i] and tonumber(ends[i]) <= now) then
     answer[#answer + 1] = id
