@@ -24,7 +24,7 @@ promote()
 
 local mortals = redis.call('ZCARD', EXPIRE) > 0
 local ids, places, held, expired = {}, {}, {}, {}
-while #ids == 0 and limit > 0 do
+while #ids == 0 and limit > 0 and #expired < 1000 do  -- of more than that the next claim takes care: others wait
   local popped = redis.call('ZPOPMIN', READY, limit)
   if #popped == 0 then break end
   local candidates = {}
@@ -47,6 +47,7 @@ if #ids == 0 then
   redis.call('SADD', SLEEPERS, ARGV[5])
   local first = head(WAIT)
   if first then due = math.max(0, first - now) end
+  if redis.call('ZCARD', READY) > 0 then due = 0 end
   return {DONE, due, #expired}
 end
 local bodies = bodies_of(ids)
