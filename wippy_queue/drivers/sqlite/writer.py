@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 class _Call:
     """A piece of work, and what came of it. ``then`` gets that after the commit; without it somebody waits."""
 
-    __slots__ = ("_finished", "_then", "deadline", "error", "result", "sync", "work")
+    __slots__ = ("_finished", "_then", "_told", "deadline", "error", "result", "sync", "work")
 
     def __init__(self, work: Work[Any], deadline: float, sync: bool, then: Then | None) -> None:
         self.work = work
@@ -32,11 +32,15 @@ class _Call:
         self.result: Any = None
         self.error: Exception | None = None
         self._then = then
+        self._told = False
         self._finished = threading.Lock()
         self._finished.acquire()
 
     def finish(self) -> None:
-        """Tell whoever wants to know. No lock is held."""
+        """Tell whoever wants to know, once. No lock is held."""
+        if self._told:
+            return
+        self._told = True
         self._finished.release()
         if self._then is not None:
             try:
@@ -46,6 +50,11 @@ class _Call:
 
     def wait(self) -> None:
         self._finished.acquire()
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits, so that to finish it calls nothing back."""
+        return self._then is None
 
 
 class Writer:
@@ -90,10 +99,13 @@ class Writer:
                 self._calls.append(call)
                 self._wake.notify()
         if alone:
+            batch = [call]
             try:
-                self._commit([call])
+                self._commit(batch)
             finally:
                 self._connection_lock.release()
+                for other in batch[1:]:  # they came while another process kept us waiting
+                    other.finish()
         else:
             call.wait()
         if call.error is not None:
@@ -144,17 +156,20 @@ class Writer:
                 call.finish()
 
     def _commit(self, batch: list[_Call]) -> None:
-        """Do the calls and commit, or leave in each what went wrong. Caller holds the connection lock."""
+        """Do the calls and commit, or leave in each what went wrong. Caller holds the connection lock.
+
+        The batch grows by what comes while another process's transaction is waited for; the caller finishes all of it.
+        """
         try:
-            batch = self._begin(batch)
-            if not batch:
+            todo = self._begin(batch)
+            if not todo:
                 return
-            for call in batch:
-                if not self._do(call, alone=len(batch) == 1):
+            for call in todo:
+                if not self._do(call, alone=len(todo) == 1):
                     break
             if not self._connection.in_transaction:  # everything is undone, by a lone call or by SQLite itself
-                cause = next((call.error for call in batch if call.error is not None), None)
-                _fail(batch, cause or Internal(f"{self._file}: the transaction was lost"))
+                cause = next((call.error for call in todo if call.error is not None), None)
+                _fail(todo, cause or Internal(f"{self._file}: the transaction was lost"))
                 return
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -162,15 +177,20 @@ class Writer:
             _fail(batch, explain(error, self._file))
         except BaseException:
             self._undo()
+            _fail(batch, Internal(f"{self._file}: interrupted"))
             raise
 
     def _begin(self, batch: list[_Call]) -> list[_Call]:
-        """Begin a transaction for the calls whose deadline lets them wait for it; the others have failed."""
-        sync = self._full_sync and any(call.sync for call in batch)
-        if sync != self._synchronous:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
-            self._synchronous = sync
-        while batch:
+        """Begin a transaction for the calls whose deadline lets them wait for it; the others have failed.
+
+        Who has come meanwhile may have less time than those that are here, so it joins them.
+        """
+        todo = batch
+        while todo:
+            sync = self._full_sync and any(call.sync for call in todo)
+            if sync != self._synchronous:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+                self._synchronous = sync
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 break
@@ -178,11 +198,17 @@ class Writer:
                 if not is_busy(error):
                     raise
                 busy = explain(error, self._file)
+            with self._mutex:
+                batch += self._calls
+                self._calls = []
             now = time.monotonic()
-            late = [call for call in batch if call.deadline <= now or self._stopping]
+            late = [call for call in batch if call.error is None and (call.deadline <= now or self._stopping)]
             _fail(late, busy)
-            batch = [call for call in batch if call.error is None]
-        return batch
+            for call in late:
+                if call.waited_for:
+                    call.finish()
+            todo = [call for call in batch if call.error is None]
+        return todo
 
     def _do(self, call: _Call, *, alone: bool) -> bool:
         """Do one call, which may have the transaction for itself; return False when the whole transaction is lost."""
