@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from wippy_queue.errors import Conflict, Timeout, WippyQueueError
 
 _log = logging.getLogger(__name__)
 
+_PACE: Final = 0.01  # seconds between two questions whether the broker has seen what was sent; each costs like an ack
 _REPLACED: Final = 2.0  # seconds for the broker to take the copy of a message that nobody can handle meanwhile
 _PAUSE: Final = 1.0  # seconds until a message comes again of which no copy can be made, at least
 
@@ -47,7 +49,8 @@ class Flusher:
         self._copying: set[Settlement] = set()  # whose copies are on their way
         self._unseen: list[Settlement] = []  # sent; whether the broker has seen them is not known yet
         self._asked: list[Settlement] = []  # the broker has been asked about these
-        self._syncing = False
+        self._syncing = False  # the broker has been asked, or will be soon
+        self._synced_at = 0.0  # monotonic; when it was asked last
         self._closing = False
         self._closed = False
 
@@ -98,6 +101,18 @@ class Flusher:
             self._close_if_done()
             return
         self._syncing = True
+        wait = self._synced_at + _PACE - time.monotonic()
+        if wait > 0 and not self._closing:
+            self._link.later(wait, self._ask)
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self._unseen:  # lost meanwhile
+            self._syncing = False
+            self._close_if_done()
+            return
+        self._synced_at = time.monotonic()
         self._asked, self._unseen = self._unseen, []
 
         def answered(error: WippyQueueError | None) -> None:
@@ -185,9 +200,8 @@ class Flusher:
         for receipt in receipts:
             if not receipt.begun:
                 self._given_back.add(self._declared.name, receipt.message.id)
-        if not self._syncing:
-            unseen, self._unseen = self._unseen, []
-            tell(unseen, self.too_late(error))
+        unseen, self._unseen = self._unseen, []
+        tell(unseen, self.too_late(error))
         self._on_settled(True)
 
     def close(self) -> None:

@@ -218,6 +218,12 @@ class Outbox:
                 batch.append(parcel)
         for one in finished:
             one.done()
+        if batch:
+            connection: Any = channel.connection
+            with connection.together():
+                self._send(channel, batch)
+
+    def _send(self, channel: Channel, batch: Sequence[Parcel]) -> None:
         for index, parcel in enumerate(batch):
             if len(parcel.body) > self._largest:  # it would cost everybody the channel
                 self._refuse_size(parcel)
