@@ -238,7 +238,7 @@ def _foreign(properties: BasicProperties, table: Mapping[Any, Any], body: bytes,
         body=body,
         encoding=_encoding(properties.content_type, queue),
         headers=headers,
-        timestamp=float(stamp) if isinstance(stamp, int) else time.time(),
+        timestamp=float(stamp) if isinstance(stamp, int) and stamp < 2**63 else time.time(),  # else below 1970
         priority=min(9, properties.priority or 0),
     )
 
