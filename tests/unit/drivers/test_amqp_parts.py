@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
 
+import pika
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
@@ -327,3 +328,15 @@ def test_drops_of_a_lost_connection_are_not_handed_over() -> None:
     dropper.start()
     dropper.stop(time.monotonic() + DEADLINE)
     assert seen == forgotten == ["kept"]
+
+
+@pytest.mark.parametrize("name", ["_output_marshaled_frames", "_read_frame"])
+def test_pika_has_the_inner_methods_that_a_connection_overrides(name: str) -> None:
+    """A pika that calls them otherwise would send each frame alone again, and lose a connection to an odd header."""
+    assert callable(getattr(pika.SelectConnection, name))
+
+
+def test_pika_reads_as_much_at_a_time_as_it_is_told_to() -> None:
+    from pika.adapters.utils.io_services_utils import _AsyncTransportBase
+
+    assert isinstance(_AsyncTransportBase._MAX_RECV_BYTES, int)
