@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import ssl
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -20,14 +22,18 @@ pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_qu
 from contextlib import ExitStack
 
 import pika
+import pika.data
+from pika import exceptions
 
 from tests.faults.proxy import Proxy
 from tests.rabbit import Bench, goes_on, receive, settle
 from tests.support import DEADLINE, eventually, message
-from wippy_queue import Engine
+from wippy_queue import Engine, current_message
 from wippy_queue.delivery import Settlement
 from wippy_queue.drivers.amqp.driver import AmqpDriver
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
+from wippy_queue.drivers.amqp.outbox import Outbox
+from wippy_queue.drivers.amqp.topology import Declared
 from wippy_queue.errors import Conflict, Invalid, NotFound, Unavailable, WippyQueueError
 from wippy_queue.ids import EntryId
 from wippy_queue.queues import DeadLetter, Queue
@@ -233,6 +239,184 @@ def test_a_queue_of_other_arguments_can_be_used_as_it_is(driver: AmqpDriver, ben
     assert settle(subscription, *receive(subscription)) == [None]
 
 
+class Raw:
+    """A value of a header, as bytes that pika would not write."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def table(inner: bytes) -> bytes:
+    return b"F" + struct.pack(">I", len(inner)) + inner
+
+
+def nested(depth: int) -> bytes:
+    made = table(b"")
+    for _ in range(depth):
+        made = table(b"\x01a" + made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"T" + struct.pack(">Q", 1_700_000_000_000),
+        b"T" + struct.pack(">Q", 2**64 - 1),
+        table(b"\x01t" + b"T" + struct.pack(">Q", 2**62)),
+        nested(500),
+    ],
+    ids=["milliseconds", "before 1970", "in a table", "deep"],
+)
+def test_headers_that_pika_cannot_read_do_not_stop_a_consumer(
+    driver: AmqpDriver, bench: Bench, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    """Each connection of the driver got the message again, and was lost by it again, for ever."""
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 5)
+    write: Any = pika.data.encode_value
+
+    def encode(pieces: list[bytes], value: Any) -> int:
+        if isinstance(value, Raw):
+            pieces.append(value.data)
+            return len(value.data)
+        return int(write(pieces, value))
+
+    monkeypatch.setattr(pika.data, "encode_value", encode)
+    headers: dict[str, Any] = {"before": 1, "odd": Raw(value), "after": "x"}
+    properties = pika.BasicProperties(message_id="odd", headers=headers)
+    bench.broker(lambda channel: channel.basic_publish("", queue.name, b"{}", properties))
+    (delivery,) = receive(subscription)
+    assert delivery.message.id == "odd"
+    assert (delivery.message.headers["before"], delivery.message.headers["after"]) == (1, "x")
+    assert settle(subscription, delivery) == [None]
+    goes_on(driver, queue, subscription)
+    assert bench.proxy.accepted == 2, "no connection was lost"
+
+
+def test_messages_of_other_programs_are_retried_and_dead_lettered_whatever_they_say(
+    bench: Bench, amqp_url: str
+) -> None:
+    """Their handlers failed each second for ever, uncounted; or they were given up before any handler saw them."""
+    said: dict[str, dict[str, Any]] = {
+        "mandatory": {"headers": {"amqp.mandatory": "true"}},
+        "timestamp": {"timestamp": 2**64 - 1},
+        "count": {"headers": {"x-delivery-count": 3}},
+        "attempts": {"headers": {"attempts": "many"}},
+    }
+    driver = bench.driver()
+    tasks, dead = bench.queue(driver).name, bench.queue(driver, "dead").name
+    engine = Engine.from_entries(
+        [
+            {"name": "rabbit", "kind": "queue.driver.amqp", "url": amqp_url},
+            {"name": "dead", "kind": "queue.queue", "driver": "rabbit", "queue_name": dead},
+            {
+                "name": "tasks",
+                "kind": "queue.queue",
+                "driver": "rabbit",
+                "queue_name": tasks,
+                "retry": {"initial_delay": "10ms"},
+                "dead_letter": {"queue": "dead", "max_attempts": 2},
+            },
+            {
+                "name": "worker",
+                "kind": "queue.consumer",
+                "queue": "tasks",
+                "func": "handler",
+                "lifecycle": {"auto_start": True},
+            },
+        ]
+    )
+    handled: list[tuple[str, object]] = []
+
+    @engine.function("app:handler")
+    def handler(_: Any) -> None:
+        one = current_message()
+        handled.append((one.id, one.headers["attempts"]))
+        raise ValueError("no")
+
+    def publish(channel: Any) -> None:
+        for name, more in said.items():
+            channel.basic_publish("", tasks, b"{}", pika.BasicProperties(message_id=name, **more))
+
+    with engine:
+        bench.broker(publish)
+        eventually(lambda: engine.info("app:dead").ready == len(said), "all are dead letters")
+        letters = engine.dead_letters("app:dead").list()
+    assert [(one.reason, one.attempts) for one in letters] == [("attempts", 2)] * len(said)
+    assert sorted(handled, key=str) == sorted(((name, count) for name in said for count in (0, 1)), key=str)
+
+
+# delays
+
+
+class Minutes:
+    """The clock of a module of the driver: it jumps, until a delay queue is declared, which is written down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+        self.passed = 0.0
+        self.declared: list[int] = []
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self.passed, time=time.time)
+        monkeypatch.setattr(f"wippy_queue.drivers.amqp.{module}.time", clock)
+        declare = Declared.declare_delay
+
+        def declare_delay(declared: Declared, channel: Any, ms: int) -> Any:
+            self.passed = 0.0
+            self.declared.append(ms)
+            return declare(declared, channel, ms)
+
+        monkeypatch.setattr(Declared, "declare_delay", declare_delay)
+
+
+def test_a_delayed_message_that_had_to_wait_for_the_broker_gets_its_queue_anew(
+    driver: AmqpDriver, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delay queue lives for as long as nothing is put into it: it was gone before the message was due."""
+    minutes = Minutes(monkeypatch, "outbox")
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 5)
+    driver.publish(queue, [message("before", delay=0.1)], 5)
+    assert minutes.declared == [100]
+    assert settle(subscription, *receive(subscription)) == [None]
+    assert driver._broker is not None
+    box = driver._broker._outbox
+    bench.proxy.refuse()
+    eventually(lambda: not box.able, "the connection is lost")
+    errors: list[Exception] = []
+
+    def publish() -> None:
+        try:
+            driver.publish(queue, [message("late", delay=0.1), message("at once")], 100)
+        except WippyQueueError as error:
+            errors.append(error)
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    eventually(lambda: len(box._queue) == 2, "the messages wait for the broker")
+    minutes.passed = 60.0
+    bench.proxy.restore()
+    publisher.join(DEADLINE)
+    assert not publisher.is_alive()
+    assert errors == []
+    assert minutes.declared == [100, 100]
+    assert {delivery.message.id for delivery in receive(subscription, 2)} == {"late", "at once"}
+
+
+def test_the_queue_of_a_message_that_was_stored_late_is_kept_alive(
+    driver: AmqpDriver, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is out of memory confirms after minutes; its delay queue must not vanish with the message."""
+    minutes = Minutes(monkeypatch, "broker")
+    publish = Outbox.publish
+
+    def slowly(*arguments: Any) -> None:
+        publish(*arguments)
+        minutes.passed = 60.0
+
+    monkeypatch.setattr(Outbox, "publish", slowly)
+    driver.publish(bench.queue(driver), [message(delay=0.1), message("at once")], 100)
+    assert minutes.declared == [100, 100]
+
+
 # options
 
 
@@ -277,6 +461,25 @@ def test_messages_without_a_ttl_get_that_of_the_driver(bench: Bench) -> None:
     driver.publish(queue, [message("short"), message("long", expires_at=time.time() + 60)], 5)
     eventually(lambda: dropped == ["short"], "the message has expired")
     assert [one.id for one in driver.peek(queue, 5)] == ["long"]
+
+
+@pytest.mark.parametrize(
+    ("config", "headers"),
+    [({"default_message_ttl": 0.1}, {}), ({}, {"amqp.expiration": "1"})],
+    ids=["default_message_ttl", "amqp.expiration"],
+)
+def test_dead_letters_do_not_expire_again(bench: Bench, config: dict[str, Any], headers: dict[str, Any]) -> None:
+    """They are as old as their first publish: what had expired died in the dead-letter queue at once."""
+    dropped: list[str] = []
+    driver = bench.driver(**config)
+    queue = attrs.evolve(bench.queue(driver), on_drop=lambda messages, reason: dropped.extend(m.id for m in messages))
+    driver.declare(queue)
+    old = time.time() - 60
+    letter = message("letter", timestamp=old, headers={**headers, "x_dead_letter_reason": "expired"})
+    driver.publish(queue, [message("short", expires_at=time.time() + 0.1), letter], 5)
+    eventually(lambda: dropped, "what is before the letter has expired")
+    assert [one.id for one in driver.peek(queue, 5)] == ["letter"]
+    assert dropped == ["short"]
 
 
 def test_a_delayed_message_that_has_expired_is_dropped_when_it_is_due(bench: Bench) -> None:
@@ -429,6 +632,27 @@ def test_a_queue_that_is_gone_while_it_is_looked_at_is_not_found(driver: AmqpDri
             look()
     driver.declare(queue)
     assert driver.info(queue).ready == 0
+
+
+def test_a_queue_that_was_to_vanish_and_has_is_empty(driver: AmqpDriver, bench: Bench) -> None:
+    """RabbitMQ deletes it with its last consumer, and whoever joins it then is done."""
+    queue = bench.queue(driver, auto_delete=True)
+    subscription = driver.subscribe(queue, 1)
+    driver.publish(queue, [message("a")], 5)
+    assert settle(subscription, *receive(subscription)) == [None]
+    subscription.close(5.0)
+
+    def gone() -> bool:
+        try:
+            bench.broker(lambda channel: channel.queue_declare(queue.name, passive=True))
+        except exceptions.ChannelClosedByBroker:
+            return True
+        return False
+
+    eventually(gone, "RabbitMQ has deleted it")
+    info = driver.info(queue)
+    assert (info.ready, info.delayed, info.in_flight) == (0, 0, 0)
+    assert driver.wait_idle(queue, 5)
 
 
 def test_a_refused_copy_goes_back_with_its_original(driver: AmqpDriver, bench: Bench) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +17,20 @@ import pytest
 pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
 
 import pika
-from pika import exceptions
+from pika import BasicProperties, exceptions, spec
 from pika.adapters.utils import connection_workflow as workflow
 
 from tests.support import DEADLINE, message, queue
+from wippy_queue.drivers.amqp.copier import Copier
+from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
 from wippy_queue.drivers.amqp.intake import Intake, Receipt
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
+from wippy_queue.drivers.amqp.outbox import Batch, Outbox, Parcel
 from wippy_queue.drivers.amqp.parameters import connection_parameters
 from wippy_queue.drivers.amqp.topology import Declared, tier
 from wippy_queue.drivers.amqp.trouble import channel_trouble, connection_trouble, words
-from wippy_queue.errors import Conflict, Invalid, NotFound, PermissionDenied, Unavailable
+from wippy_queue.errors import Conflict, Invalid, NotFound, PermissionDenied, Unavailable, WippyQueueError
 
 
 def test_without_pika_everything_is_known_but_the_driver_cannot_be_made() -> None:
@@ -220,6 +227,12 @@ def test_what_the_broker_says_becomes_an_error_of_its_kind(code: int, text: str,
     assert text in str(error)
 
 
+def test_a_queue_that_is_locked_is_tried_again() -> None:
+    """Perhaps by a connection that we have lost, which the broker does not know yet: a consumer waits for it."""
+    for code, text, retryable in ((405, "RESOURCE_LOCKED", True), (406, "PRECONDITION_FAILED", False)):
+        assert channel_trouble(exceptions.ChannelClosedByBroker(code, text), "queue q").retryable is retryable
+
+
 def test_the_reason_of_a_failed_connection_is_dug_out_and_never_empty() -> None:
     refused = workflow.AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))
     wrapped = exceptions.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed([refused]))
@@ -308,6 +321,241 @@ def test_what_goes_back_is_not_acked_with_the_rest() -> None:
     made.settle([receipts[1], receipts[3]], [receipts[2]])
     assert channel.frames == [("back", 2), ("up to", 3)]
     assert channel.outstanding == {4}
+
+
+# the outbox
+
+
+class FakeBroker:
+    """A connection, and the channels that are opened on it; it writes down what is published on any."""
+
+    def __init__(self, frame_max: int = 131_072) -> None:
+        self.is_open = True
+        self.params = SimpleNamespace(frame_max=frame_max)
+        self.published: list[str] = []  # ids
+        self.channels = 0
+        self._closed: list[Callable[..., None]] = []  # of the last channel
+        self._opening: list[Callable[[], None]] = []
+        self._confirm: Callable[..., None] | None = None
+
+    def add_on_connection_unblocked_callback(self, _: Any) -> None: ...
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+
+    def channel(self, on_open_callback: Callable[[Any], None]) -> Any:
+        self.channels += 1
+
+        def confirm_delivery(confirm: Callable[..., None], callback: Callable[..., None]) -> None:
+            self._confirm = confirm
+            callback(None)
+
+        self._closed = []
+        made = SimpleNamespace(
+            is_open=True,
+            connection=self,
+            add_on_close_callback=self._closed.append,
+            add_on_return_callback=lambda _: None,
+            confirm_delivery=confirm_delivery,
+            basic_publish=lambda _, __, ___, properties, ____: self.published.append(properties.message_id),
+        )
+        self._last = made
+        self._opening.append(lambda: on_open_callback(made))
+        return made
+
+    def answer(self) -> None:
+        """Open the channels that were asked for."""
+        opening, self._opening = self._opening, []
+        for one in opening:
+            one()
+
+    def confirm(self) -> None:
+        assert self._confirm is not None
+        self._confirm(SimpleNamespace(method=spec.Basic.Ack(delivery_tag=len(self.published), multiple=True)))
+
+    def close_channel(self, text: str) -> None:
+        for callback in self._closed:
+            callback(self._last, exceptions.ChannelClosedByBroker(406, text))
+
+
+class FakeLink:
+    """Does at once what a link does on its thread."""
+
+    name = "a link"
+    address = "host:5672/"
+    blocked: str | None = None
+
+    def __init__(self) -> None:
+        self.declared = 0
+
+    def call(self, work: Callable[[], None]) -> None:
+        work()
+
+    def later(self, _: float, work: Callable[[], None]) -> None:
+        work()
+
+    def perform(self, _: str, __: Any, done: Callable[[Any, WippyQueueError | None], None]) -> None:
+        self.declared += 1
+        done(None, None)
+
+    def why_down(self) -> WippyQueueError | None:
+        return Unavailable("down", retryable=True)
+
+    def settled(self) -> None: ...
+
+
+def outbox() -> Outbox:
+    link: Any = FakeLink()
+    return Outbox(link)
+
+
+def parcel(name: str, body: bytes = b"1", **more: Any) -> Parcel:
+    return Parcel(name, "tasks", BasicProperties(message_id=name), body, **more)
+
+
+def opened(box: Outbox, broker: Any) -> None:
+    box.open(broker)
+    broker.answer()
+
+
+def post(box: Outbox, *parcels: Parcel) -> tuple[Batch, list[bool]]:
+    done: list[bool] = []
+    batch = Batch(parcels, lambda: done.append(True))
+    box.post(batch)
+    return batch, done
+
+
+def test_the_outbox_lets_go_of_what_nobody_waits_for() -> None:
+    """While the broker was away, the body of each publish that timed out stayed in memory until it was back."""
+    box, broker = outbox(), FakeBroker()
+
+    def give_up() -> weakref.ref[Parcel]:
+        one = parcel("given up")
+        with pytest.raises(Unavailable, match="1 of 1 messages were not sent"):
+            box.publish([one], time.monotonic())
+        return weakref.ref(one)
+
+    post(box, parcel("patient"))
+    ghost = give_up()
+    gc.collect()
+    assert ghost() is None
+    opened(box, broker)
+    assert broker.published == ["patient"], "others are not let go"
+
+
+def test_a_body_that_is_too_large_for_the_broker_costs_its_publisher_alone() -> None:
+    """RabbitMQ closes the channel for it, once: from then on it is known, and nobody else is disturbed."""
+    box, broker = outbox(), FakeBroker()
+    opened(box, broker)
+    large = parcel("large", bytes(2000))
+    first, first_done = post(box, large)
+    fellow, fellow_done = post(box, parcel("fellow"))
+    broker.close_channel("PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000")
+    assert first_done == fellow_done == [True]
+    assert isinstance(first.error, Invalid)
+    assert first.error.retryable is False
+    assert "2000 bytes, and this RabbitMQ takes 1000 at most" in str(first.error)
+    assert large.fate == "refused"
+    assert isinstance(fellow.error, Unavailable), "its outcome is unknown"
+    broker.answer()
+    assert broker.channels == 2
+    again, again_done = post(box, parcel("large again", bytes(1001)))
+    small, small_done = post(box, parcel("small", bytes(1000)))
+    assert isinstance(again.error, Invalid)
+    assert again_done == [True]
+    assert broker.published == ["large", "fellow", "small"], "it is not sent another time"
+    broker.confirm()
+    assert (small.error, small_done) == (None, [True])
+
+
+def test_what_another_connection_takes_is_found_out_anew() -> None:
+    """The broker may have been configured again meanwhile."""
+    box, broker, other = outbox(), FakeBroker(), FakeBroker()
+    opened(box, broker)
+    post(box, parcel("large", bytes(2000)))
+    broker.is_open = False
+    broker.close_channel("PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000")
+    opened(box, other)
+    known, _ = post(box, parcel("large", bytes(2000)))
+    assert known.error is None
+    assert other.published == ["large"]
+
+
+@pytest.mark.parametrize(("agreed", "configured"), [(8192, 131_072), (131_072, 8192)])
+def test_headers_fit_into_the_frame_that_the_broker_has_agreed_to(agreed: int, configured: int) -> None:
+    """The server may have a smaller one than `frame_size` says: such headers ended the connection for everybody."""
+    link: Any = FakeLink()
+    box = Outbox(link)
+    copier = Copier(link, box, Delays(), configured)
+    opened(box, FakeBroker(agreed))
+    copier.parcel("tasks", message(headers={"fits": "x" * 6000}), waiting=False)
+    with pytest.raises(Invalid, match="put more into the body"):
+        copier.parcel("tasks", message(headers={"long": "x" * 9000}), waiting=False)
+
+
+# delays
+
+
+def test_what_has_waited_longer_than_its_queue_lives_is_not_sent() -> None:
+    """Its delay queue would be gone before it is due, and the message with it."""
+    box, broker = outbox(), FakeBroker()
+    late, in_time = parcel("late", until=time.monotonic() - 0.001), parcel("in time", until=time.monotonic() + 60)
+    batch, done = post(box, late, in_time)
+    opened(box, broker)
+    assert (late.fate, in_time.fate) == ("stale", "sent")
+    assert broker.published == ["in time"]
+    assert done == []
+    broker.confirm()
+    assert (done, batch.error) == ([True], None)
+
+
+class Copies:
+    """A copier that makes a copy with a delay, on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passed = 0.0  # seconds
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self.passed, time=time.time)
+        for module in ("copier", "delays", "outbox"):
+            monkeypatch.setattr(f"wippy_queue.drivers.amqp.{module}.time", clock, raising=False)
+        self.link = link = FakeLink()
+        anything: Any = link
+        self.box = Outbox(anything)
+        self.broker = FakeBroker()
+        self._copier = Copier(anything, self.box, Delays(), 131_072)
+        self._declared = Declared.of(queue(), AmqpConfig())
+        self.told: list[WippyQueueError | None] = []
+
+    def copy(self) -> None:
+        self._copier.retry(self._declared, message(), 0.5, self.told.append)
+
+
+def test_a_copy_that_has_waited_too_long_is_made_again_by_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the original is kept, and the delay queue is declared anew for the next copy."""
+    copies = Copies(monkeypatch)
+    copies.copy()
+    copies.passed = 60.0
+    opened(copies.box, copies.broker)
+    assert copies.broker.published == []
+    (error,) = copies.told
+    assert isinstance(error, Unavailable)
+    assert error.retryable
+    copies.copy()
+    copies.broker.confirm()
+    assert copies.link.declared == 2
+    assert copies.told[1:] == [None]
+
+
+def test_the_queue_of_a_copy_that_was_stored_late_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is out of memory takes its time: the queue must not vanish before what waits in it is due."""
+    copies = Copies(monkeypatch)
+    opened(copies.box, copies.broker)
+    copies.copy()
+    assert copies.link.declared == 1
+    copies.passed = 60.0
+    copies.broker.confirm()
+    assert copies.link.declared == 2
+    assert copies.told == [None]
 
 
 # the dropper

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import struct
 import time
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 pytest.importorskip("pika", reason="pika is not installed: pip install 'wippy_queue[amqp]'")
 
-from pika import BasicProperties
+from pika import BasicProperties, frame
 
 from tests.support import message, queue
+from wippy_queue.drivers.amqp.mending import mended
+from wippy_queue.drivers.amqp.options import AmqpQueueOptions
 from wippy_queue.drivers.amqp.wire import META, from_wire, to_wire
 from wippy_queue.errors import Invalid
 from wippy_queue.message import Message
@@ -177,3 +180,98 @@ def test_a_message_without_an_id_gets_one() -> None:
 def test_a_header_that_only_looks_like_ours_does_no_harm(meta: Any) -> None:
     received = foreign(message_id="m", headers={META: meta, "kept": 1})
     assert (received.id, dict(received.headers), received.attempts) == ("m", {"kept": 1}, 0)
+
+
+# what another program may say, and must do no harm
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"headers": {"amqp.mandatory": "true", "kept": 1}},
+        {"headers": {"amqp.priority": "high", "kept": 1}},
+        {"headers": {"amqp.expiration": "1h", "amqp.delivery_mode": 1, "kept": 1}},
+        {"headers": {"kept": 1}, "timestamp": 2**64 - 1},
+    ],
+    ids=["mandatory", "priority", "expiration", "a time before 1970"],
+)
+def test_what_another_program_has_published_can_be_published_again(properties: dict[str, Any]) -> None:
+    """Else it could be handled, but neither retried nor dead-lettered: it came back each second, uncounted."""
+    received = foreign(**properties)
+    assert dict(received.headers) == {"kept": 1}
+    assert received.timestamp == pytest.approx(time.time(), abs=60)
+    assert there_and_back(received).headers == received.headers
+
+
+def test_headers_of_the_driver_that_make_sense_are_believed_of_other_programs_too() -> None:
+    headers = {"amqp.priority": 3, "amqp.mandatory": True}
+    assert dict(foreign(headers=headers).headers) == headers
+
+
+def test_another_program_does_not_speak_for_the_engine() -> None:
+    """Its `attempts` shadowed ours for the handler, and a reason made its message a dead letter."""
+    ours = {"attempts": "many", "timestamp": "never", "x_dead_letter_reason": "mine"}
+    assert dict(foreign(headers={**ours, "n": 1}).headers) == {"n": 1}
+
+
+def test_only_a_quorum_queue_is_believed_how_often_a_message_came_back() -> None:
+    """On a classic one the count is of a queue that it was forwarded from: it was given up before anybody saw it."""
+    properties = BasicProperties(headers={"x-delivery-count": 3})
+    quorum = queue(options=AmqpQueueOptions(queue_type="quorum"))
+    assert from_wire(properties, b"{}", queue(options=AmqpQueueOptions())).counted == 0
+    assert from_wire(properties, b"{}", quorum).counted == 3
+
+
+def test_a_dead_letter_has_had_its_time() -> None:
+    """It keeps the header that it expired by, which must not count once more in the dead-letter queue."""
+    headers = {"amqp.expiration": "1000", "x_dead_letter_reason": "expired"}
+    assert to_wire(message(headers=headers), waiting=False, room=ROOM)[0].expiration is None
+    assert dict(there_and_back(message(headers=headers)).headers) == headers
+
+
+def test_headers_that_pika_cannot_read_are_mended() -> None:
+    """Times become seconds, what is too deep becomes bytes; whatever stands around them is as it was."""
+
+    def field(name: bytes, kind: bytes, data: bytes) -> bytes:
+        return bytes([len(name)]) + name + kind + data
+
+    def sized(data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + data
+
+    far = struct.pack(">Q", 10**12 * 2)
+    deep = b""
+    for _ in range(500):
+        deep = field(b"a", b"F", sized(deep))
+    table = (
+        field(b"first", b"I", struct.pack(">i", -5))
+        + field(b"when", b"T", far)
+        + field(b"flag", b"t", b"\x01")
+        + field(b"nothing", b"V", b"")
+        + field(b"price", b"D", b"\x01" + struct.pack(">i", 15))
+        + field(b"list", b"A", sized(b"T" + far + b"S" + sized(b"T")))
+        + field(b"in", b"F", sized(field(b"when", b"T", far)))
+        + field(b"deep", b"F", sized(deep))
+        + field(b"last", b"S", sized(b"text"))
+    )
+    kinds = b"\x0atext/plain" + b"\x04gzip"
+    payload = struct.pack(">HHQH", 60, 0, 2, 0b1110_0000_1000_0000) + kinds + sized(table) + b"\x01m"
+    data = struct.pack(">BHI", 2, 1, len(payload)) + payload + b"\xce" + b"the next frame"
+    with pytest.raises((ValueError, OverflowError, OSError, RecursionError)):
+        frame.decode_frame(data)
+    decoded: Any
+    size, decoded = frame.decode_frame(mended(data))
+    assert size == len(data) - len(b"the next frame")
+    found = decoded.properties
+    assert (found.content_type, found.content_encoding, found.message_id) == ("text/plain", "gzip", "m")
+    headers = found.headers
+    assert isinstance(headers.pop("deep")["a"], dict)
+    assert headers == {
+        "first": -5,
+        "when": 10**12 * 2,
+        "flag": True,
+        "nothing": None,
+        "price": decimal.Decimal("1.5"),
+        "list": [10**12 * 2, "T"],
+        "in": {"when": 10**12 * 2},
+        "last": "text",
+    }
