@@ -214,6 +214,35 @@ class TestLine:
         assert results == {number: [("ECHO", number)] for number in range(6)}
         assert server.trips == [1, 5]
 
+    @pytest.mark.parametrize(
+        ("mebibytes", "trips"),
+        [(1, [1, 4, 4, 4]), (3, [1] * 13), (5, [1] * 13)],
+        ids=["four fit", "two do not fit", "not even one does"],
+    )
+    def test_large_calls_share_a_round_trip_of_a_bounded_size(self, mebibytes: int, trips: list[int]) -> None:
+        """It has one time limit, whatever its size: too much in one would fail together, again and again."""
+        server = FakeServer()
+        line = server.line()
+        server.go_on.clear()
+        body = bytes(mebibytes * 2**20)
+        answered: list[int] = []
+
+        def call(number: int) -> None:
+            assert line.run([("SET", number, body)], time.monotonic() + DEADLINE) == [("SET", number, body)]
+            answered.append(number)
+
+        threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(13)]
+        threads[0].start()
+        eventually(lambda: server.trips, "the first one has sent")
+        for thread in threads[1:]:
+            thread.start()
+        eventually(lambda: len(line._waiting) == 12, "the others wait")
+        server.go_on.set()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert sorted(answered) == list(range(13))
+        assert server.trips == trips
+
     def test_many_callers_each_get_their_own_answers(self) -> None:
         line = FakeServer().line()
         wrong: list[Any] = []

@@ -24,6 +24,8 @@ from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue
 
+LARGE = bytes(3 * 512 * 1024)
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -110,6 +112,98 @@ class TestClaims:
         assert run(driver, "claim", "token", 1, 5, 10_000, "inbox", 0, 0) == [-1]
         assert run(driver, "settle", "token", 1, 10_000, 0, 0, 0, 0) == [-1]
         assert run(driver, "beat", "token", 10_000, 0) == [-1]
+
+
+class TestLargeAnswers:
+    """An answer has to come through the network in its time, or it is thrown away and asked for again, for ever."""
+
+    def test_a_claim_stops_after_some_megabytes_and_the_next_one_goes_on(
+        self, make: Callable[..., RedisDriver]
+    ) -> None:
+        driver = make()
+        queue = declared(driver)
+        for number in range(6):
+            publish(driver, queue, f"m-{number}", body=LARGE, priority=9)
+        first = run(driver, "claim", "token", 1, 6, 10_000, "inbox", 1, 0)[3::4]
+        assert 0 < len(first) < 6
+        assert (driver.info(queue).in_flight, driver.info(queue).ready) == (len(first), 6 - len(first))
+        second = run(driver, "claim", "token", 2, 6, 10_000, "inbox", 0, 0)[3::4]
+        assert [*first, *second][:6] == [f"m-{number}".encode() for number in range(6)], "the rest kept its place"
+        assert driver.info(queue).message_count == 6
+
+    def test_what_a_claim_left_behind_still_expires(self, make: Callable[..., RedisDriver]) -> None:
+        """Held messages do not expire, and those that only nearly came along are not held."""
+        driver = make()
+        queue = declared(driver)
+        for number in range(6):
+            publish(driver, queue, f"m-{number}", body=LARGE, expires_at=time.time() + 3600)
+        came = len(run(driver, "claim", "token", 1, 6, 10_000, "inbox", 1, 0)[3::4])
+        assert 0 < came < 6
+        assert _ask(driver, "ZRANGE", "wq:{tasks}:expire", 0, -1) == [f"m-{number}" for number in range(came, 6)]
+
+    def test_a_message_that_is_larger_than_an_answer_should_be_comes_alone(
+        self, make: Callable[..., RedisDriver]
+    ) -> None:
+        driver = make()
+        queue = declared(driver)
+        for name in ("huge", "small"):
+            publish(driver, queue, name, body=4 * LARGE if name == "huge" else b"1")
+        subscription = driver.subscribe(queue, 2)
+        assert [ids(subscription.receive(2, DEADLINE)) for _ in range(2)] == [["huge"], ["small"]]
+
+    def test_a_look_at_large_messages_goes_in_parts_and_shows_all(self, make: Callable[..., RedisDriver]) -> None:
+        driver = make()
+        queue = declared(driver)
+        for number in range(6):
+            publish(driver, queue, f"m-{number}", body=LARGE)
+        looked, *shown = run(driver, "peek", 0, 6)
+        assert 0 < looked < 6
+        assert len(shown) == 3 * looked
+        assert [one.id for one in driver.peek(queue, 6)] == [f"m-{number}" for number in range(6)]
+
+    def test_large_messages_that_expired_are_handed_over_in_parts(self, make: Callable[..., RedisDriver]) -> None:
+        driver = make()
+        queue = declared(driver)
+        for number in range(6):
+            publish(driver, queue, f"m-{number}", body=LARGE, expires_at=time.time() + 3600)
+        _expire_all(driver)
+        more, first, *parts = run(driver, "drop", 10_000, 6)
+        assert 0 <= more < 100, "there is more, at once"
+        assert 0 < first < 6
+        assert len(parts) == 3 * first
+        taken = parts[::3]
+        while len(taken) < 6:
+            _, came, *parts = run(driver, "drop", 10_000, 6)
+            assert came, "the rest is handed over"
+            taken += parts[::3]
+        assert sorted(taken) == [f"m-{number}".encode() for number in range(6)], "each once"
+
+
+class TestExpiredBacklogs:
+    def test_one_claim_looks_at_some_expired_messages_and_the_next_one_goes_on(
+        self, make: Callable[..., RedisDriver]
+    ) -> None:
+        """The server answers nobody else while it takes them out."""
+        driver = make()
+        queue = declared(driver)
+        publish(driver, queue, *(f"m-{number}" for number in range(3000)), expires_at=time.time() + 3600)
+        _expire_all(driver)
+        publish(driver, queue, "fresh")
+        status, due, expired, *came = run(driver, "claim", "token", 1, 500, 10_000, "inbox", 1, 0)
+        assert (status, came) == (0, [])
+        assert 0 < expired < 3000
+        assert due == 0, "there is more to look at, at once"
+        assert _ask(driver, "ZCARD", "wq:{tasks}:ready") == 3001 - expired
+
+    def test_a_consumer_gets_what_waits_behind_them_without_another_wake_up(
+        self, make: Callable[..., RedisDriver]
+    ) -> None:
+        driver = make()
+        queue = declared(driver)
+        publish(driver, queue, *(f"m-{number}" for number in range(3000)), expires_at=time.time() + 3600)
+        publish(driver, queue, "fresh")
+        _expire_all(driver)
+        assert ids(driver.subscribe(queue, 1).receive(1, DEADLINE)) == ["fresh"]
 
 
 class TestSettling:
@@ -372,6 +466,12 @@ def _collect(dropped: list[str]) -> Callable[..., None]:
         dropped.extend(one.id for one in messages)
 
     return on_drop
+
+
+def _expire_all(driver: RedisDriver) -> None:
+    """Move the ends of all mortal messages into the past, which the driver does not notice by itself."""
+    mortal = _ask(driver, "ZRANGE", "wq:{tasks}:expire", 0, -1)
+    _ask(driver, "ZADD", "wq:{tasks}:expire", *(part for one in mortal for part in (1, one)))
 
 
 def _ask(driver: RedisDriver, *command: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support import DEADLINE, eventually
 from wippy_queue.delivery import Action, Delivery, Settlement
 from wippy_queue.drivers.sqlite import KIND, statements
 from wippy_queue.drivers.sqlite.database import SCHEMA_VERSION
@@ -481,6 +482,28 @@ def test_a_settle_waits_for_another_process_s_lock_to_go(driver: SqliteDriver, f
     other.execute("ROLLBACK")
     other.close()
     assert done.wait() is None
+
+
+def test_who_has_little_time_is_told_in_time_though_others_wait_longer_for_the_lock(
+    driver: SqliteDriver, file: Path
+) -> None:
+    """Whoever came first waits with the connection in hand, which holds up nobody who has less time."""
+    queue = a_queue()
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    patient = threading.Thread(target=driver.publish, args=(queue, [a_message("patient")], 4), daemon=True)
+    patient.start()
+    assert driver._open is not None
+    eventually(driver._open.writer._connection_lock.locked, "the first one waits for the file")
+    began = time.monotonic()
+    with pytest.raises(Timeout):
+        driver.publish(queue, [a_message("hasty")], 0.2)
+    assert time.monotonic() - began < 2.0
+    assert patient.is_alive(), "and the first one still waits"
+    other.execute("ROLLBACK")
+    other.close()
+    patient.join(DEADLINE)
+    assert ids(driver.peek(queue, 9)) == ["patient"]
 
 
 def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(opener: Opener, file: Path) -> None:

@@ -110,6 +110,26 @@ def test_a_text_of_another_program_that_is_no_json_is_bytes() -> None:
     assert foreign("hello").body == b"hello"
 
 
+@pytest.mark.parametrize(
+    "body",
+    ['{"temp": NaN}', "-Infinity", '{"big": 1e999}', '"\\ud800 alone"', '{"\\udfff": 1}'],
+    ids=["nan", "infinity", "a number beyond floats", "half a surrogate pair", "half of one in a key"],
+)
+def test_json_of_another_program_that_handlers_could_not_read_is_bytes(body: str) -> None:
+    """Python's json writes and reads it, and nobody else: as json it would be a dead letter of every handler."""
+    taken = foreign(body)
+    assert (taken.encoding, taken.body) == ("binary", body.encode())
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, int("9" * 38)])
+def test_a_number_of_another_program_that_no_header_holds_is_text(number: int) -> None:
+    """Headers are integers of 64 bits everywhere else, and SQS takes numbers of 38 digits."""
+    largest = 2**63 - 1 if number > 0 else -(2**63)
+    texts = {"beyond": str(number), "held": str(largest)}
+    taken = foreign("{}", **{name: {"DataType": "Number", "StringValue": text} for name, text in texts.items()})
+    assert dict(taken.headers) == {"beyond": str(number), "held": largest}
+
+
 @pytest.mark.parametrize("meta", ["", "no json", "[]", "{}", '{"id":"a","encoding":"morse","timestamp":1}'])
 def test_an_attribute_that_is_not_ours_after_all_makes_the_message_foreign(meta: str) -> None:
     assert foreign("{}", wippy_queue={"DataType": "String", "StringValue": meta}).id == "sqs-1"

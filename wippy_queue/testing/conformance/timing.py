@@ -87,6 +87,28 @@ class Timing(Harness):
         assert dropped.wait(1) == [("a", "expired")]
         self.drained(driver, queue, 0)
 
+    def test_a_message_that_is_older_than_the_time_to_live_of_its_queue_does_not_expire_on_arrival(
+        self, driver: Driver
+    ) -> None:
+        """A dead letter, or a moved message, was first published long ago: its time begins when it comes here."""
+        self.need("ttl")
+        dropped = Dropped(self.patience)
+        patient = self.declared(driver, "patient", on_drop=dropped, message_ttl=2 * self.patience)
+        self.publish(driver, patient, "a", timestamp=time.time() - 3600)
+        assert ids(self.drained(driver, patient, 1)) == ["a"]
+        assert dropped.items == []
+
+    def test_the_time_to_live_of_an_old_message_begins_with_its_publish(self, driver: Driver) -> None:
+        """It lives as long as a new one, and no longer."""
+        self.need("ttl")
+        dropped = Dropped(self.patience)
+        queue = self.declared(driver, on_drop=dropped, message_ttl=self.delay)
+        since = time.monotonic()
+        self.publish(driver, queue, "a", timestamp=time.time() - 3600)
+        assert dropped.wait(1) == [("a", "expired")]
+        assert time.monotonic() - since >= self.delay - self.early
+        self.drained(driver, queue, 0)
+
     def test_a_message_that_is_handled_in_time_does_not_expire(self, driver: Driver) -> None:
         self.need("ttl")
         dropped = Dropped(self.patience)
