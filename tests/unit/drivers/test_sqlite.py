@@ -506,6 +506,34 @@ def test_who_has_little_time_is_told_in_time_though_others_wait_longer_for_the_l
     assert ids(driver.peek(queue, 9)) == ["patient"]
 
 
+def test_who_waits_for_the_lock_first_does_not_wait_for_those_that_came_later(driver: SqliteDriver, file: Path) -> None:
+    """Its time is over: those that have more are somebody else's to wait with, and lose nothing by that."""
+    queue = a_queue()
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    told: list[float] = []
+
+    def hasty() -> None:
+        with pytest.raises(Timeout):
+            driver.publish(queue, [a_message("hasty")], 0.5)
+        told.append(time.monotonic() - began)
+
+    first = threading.Thread(target=hasty, daemon=True)
+    first.start()
+    assert driver._open is not None
+    eventually(driver._open.writer._connection_lock.locked, "the first one waits for the file")
+    patient = threading.Thread(target=driver.publish, args=(queue, [a_message("patient")], DEADLINE), daemon=True)
+    patient.start()
+    first.join(4.0)
+    assert told, "the first one still waits"
+    assert patient.is_alive()
+    other.execute("ROLLBACK")
+    other.close()
+    patient.join(DEADLINE)
+    assert ids(driver.peek(queue, 9)) == ["patient"]
+
+
 def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(opener: Opener, file: Path) -> None:
     """With many consumers too; what they could not settle comes again."""
     driver = opener()

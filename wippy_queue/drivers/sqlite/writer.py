@@ -101,7 +101,7 @@ class Writer:
         if alone:
             batch = [call]
             try:
-                self._commit(batch)
+                self._commit(batch, mine=call)
             finally:
                 self._connection_lock.release()
                 for other in batch[1:]:  # they came while another process kept us waiting
@@ -155,13 +155,13 @@ class Writer:
             for call in batch:
                 call.finish()
 
-    def _commit(self, batch: list[_Call]) -> None:
+    def _commit(self, batch: list[_Call], mine: _Call | None = None) -> None:
         """Do the calls and commit, or leave in each what went wrong. Caller holds the connection lock.
 
         The batch grows by what comes while another process's transaction is waited for; the caller finishes all of it.
         """
         try:
-            todo = self._begin(batch)
+            todo = self._begin(batch, mine)
             if not todo:
                 return
             for call in todo:
@@ -180,10 +180,11 @@ class Writer:
             _fail(batch, Internal(f"{self._file}: interrupted"))
             raise
 
-    def _begin(self, batch: list[_Call]) -> list[_Call]:
+    def _begin(self, batch: list[_Call], mine: _Call | None) -> list[_Call]:
         """Begin a transaction for the calls whose deadline lets them wait for it; the others have failed.
 
-        Who has come meanwhile may have less time than those that are here, so it joins them.
+        Who has come meanwhile may have less time than those that are here, so it joins them. A caller whose
+        own call, ``mine``, has failed leaves the others to the thread.
         """
         todo = batch
         while todo:
@@ -208,6 +209,12 @@ class Writer:
                 if call.waited_for:
                     call.finish()
             todo = [call for call in batch if call.error is None]
+            if mine is not None and mine.error is not None and todo:
+                batch[:] = [call for call in batch if call.error is not None]
+                with self._mutex:
+                    self._calls[:0] = todo
+                    self._wake.notify()
+                return []
         return todo
 
     def _do(self, call: _Call, *, alone: bool) -> bool:
