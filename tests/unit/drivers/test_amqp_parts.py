@@ -587,4 +587,4 @@ def test_pika_has_the_inner_methods_that_a_connection_overrides(name: str) -> No
 def test_pika_reads_as_much_at_a_time_as_it_is_told_to() -> None:
     from pika.adapters.utils.io_services_utils import _AsyncTransportBase
 
-    assert isinstance(_AsyncTransportBase._MAX_RECV_BYTES, int)
+    assert isinstance(_AsyncTransportBase._MAX_RECV_BYTES, int)  # type: ignore[attr-defined]  # no public name

@@ -86,11 +86,14 @@ class Outbox:
         """Publish as soon as can be; ``batch.done`` tells, on the link's thread."""
         with self._lock:
             closed, wake = self._closed, not self._scheduled
-            if not closed:
+            if closed:
+                batch.error = Unavailable(f"{self._link.name} was stopped")
+            elif (large := next((p for p in batch.parcels if len(p.body) > self._largest), None)) is not None:
+                batch.error = self._too_large(large)  # before anything of it is sent
+            else:
                 self._queue.extend(batch.parcels)
                 self._scheduled = True
-        if closed:
-            batch.error = Unavailable(f"{self._link.name} was stopped")
+        if batch.error is not None:
             batch.done()
         elif wake:
             self._link.call(self._pump)
@@ -190,8 +193,11 @@ class Outbox:
             self._link.later(1.0 if too_large is None else 0.0, lambda: self._reopen(connection))
 
     def _refuse_size(self, parcel: Parcel) -> None:
+        self._fail([parcel], self._too_large(parcel), "refused")
+
+    def _too_large(self, parcel: Parcel) -> Invalid:
         text = f"{len(parcel.body)} bytes, and this RabbitMQ takes {self._largest} at most (max_message_size)"
-        self._fail([parcel], Invalid(f"message {parcel.id}: its body has {text}"), "refused")
+        return Invalid(f"message {parcel.id}: its body has {text}")
 
     def _reopen(self, connection: Any) -> None:
         if connection.is_open and self._channel is None:
@@ -225,6 +231,8 @@ class Outbox:
 
     def _send(self, channel: Channel, batch: Sequence[Parcel]) -> None:
         for index, parcel in enumerate(batch):
+            if parcel.batch is None or parcel.batch.abandoned:
+                continue  # one before it of its batch could not be sent
             if len(parcel.body) > self._largest:  # it would cost everybody the channel
                 self._refuse_size(parcel)
                 continue

@@ -53,7 +53,7 @@ local function bodies_of(ids)
       found[first + i - 1] = part[i]
       if part[i] then bytes = bytes + #part[i] end
     end
-    step = math.min(2 * step, 1000)
+    step = math.min(2 * step, 16) -- large ones may come behind small ones
   end
   return found
 end
