@@ -31,6 +31,8 @@ class Callbacks:
     Thread safety: the thread that runs the Lua state; ``late`` any.
     """
 
+    __slots__ = ("_context", "_deadline", "_interrupt", "_lua", "_visit_lock", "_visiting", "_withheld")
+
     def __init__(self, lua: Any, context: CallContext, deadline: Deadline) -> None:
         self._lua = lua
         self._context = context
