@@ -164,7 +164,7 @@ class Runtime:
         return place
 
     def ended_at(self) -> int:
-        """Return the place of the message in which the last call was ended; 0: it was in none."""
+        """Return the place of the message in which the last call was ended; 0: in none. The bootstrap lays it down."""
         place: int = self._outbox[-4]
         return place
 

@@ -108,9 +108,7 @@ class Guard:
     def _verdict(
         self, security: SecurityContext | None, action: str, resources: Sequence[str], meta: Mapping[str, Any]
     ) -> Verdict | Literal["incomplete"]:
-        if not self.may_refuse(security):
-            return "allow"
         if security is None or security.actor is None or security.scope is None:
-            return "incomplete"
+            return "incomplete" if self._strict else "allow"
         verdicts = {security.scope.evaluate(security.actor, action, name, meta) for name in resources or ("",)}
         return "deny" if "deny" in verdicts else "allow" if "allow" in verdicts else "undefined"

@@ -293,19 +293,9 @@ def test_headers_that_pika_cannot_read_do_not_stop_a_consumer(
     assert bench.proxy.accepted == 2, "no connection was lost"
 
 
-def test_messages_of_other_programs_are_retried_and_dead_lettered_whatever_they_say(
-    bench: Bench, amqp_url: str
-) -> None:
-    """Their handlers failed each second for ever, uncounted; or they were given up before any handler saw them."""
-    said: dict[str, dict[str, Any]] = {
-        "mandatory": {"headers": {"amqp.mandatory": "true"}},
-        "timestamp": {"timestamp": 2**64 - 1},
-        "count": {"headers": {"x-delivery-count": 3}},
-        "attempts": {"headers": {"attempts": "many"}},
-    }
-    driver = bench.driver()
-    tasks, dead = bench.queue(driver).name, bench.queue(driver, "dead").name
-    engine = Engine.from_entries(
+def dying(amqp_url: str, tasks: str, dead: str, **worker: Any) -> Engine:
+    """Return an engine with a worker of the queue ``tasks``, whose messages die after two attempts."""
+    return Engine.from_entries(
         [
             {"name": "rabbit", "kind": "queue.driver.amqp", "url": amqp_url},
             {"name": "dead", "kind": "queue.queue", "driver": "rabbit", "queue_name": dead},
@@ -323,9 +313,25 @@ def test_messages_of_other_programs_are_retried_and_dead_lettered_whatever_they_
                 "queue": "tasks",
                 "func": "handler",
                 "lifecycle": {"auto_start": True},
+                **worker,
             },
         ]
     )
+
+
+def test_messages_of_other_programs_are_retried_and_dead_lettered_whatever_they_say(
+    bench: Bench, amqp_url: str
+) -> None:
+    """Their handlers failed each second for ever, uncounted; or they were given up before any handler saw them."""
+    said: dict[str, dict[str, Any]] = {
+        "mandatory": {"headers": {"amqp.mandatory": "true"}},
+        "timestamp": {"timestamp": 2**64 - 1},
+        "count": {"headers": {"x-delivery-count": 3}},
+        "attempts": {"headers": {"attempts": "many"}},
+    }
+    driver = bench.driver()
+    tasks, dead = bench.queue(driver).name, bench.queue(driver, "dead").name
+    engine = dying(amqp_url, tasks, dead)
     handled: list[tuple[str, object]] = []
 
     @engine.function("app:handler")
@@ -673,28 +679,7 @@ def test_an_application_runs_on_rabbitmq(amqp_url: str, bench: Bench) -> None:
     """From YAML's entries to the ack, with a retry and a dead letter on the way."""
     prefix = f"app-{id(bench)}"
     bench.names += [f"{prefix}-tasks", f"{prefix}-dead"]
-    engine = Engine.from_entries(
-        [
-            {"name": "rabbit", "kind": "queue.driver.amqp", "url": amqp_url},
-            {"name": "dead", "kind": "queue.queue", "driver": "rabbit", "queue_name": f"{prefix}-dead"},
-            {
-                "name": "tasks",
-                "kind": "queue.queue",
-                "driver": "rabbit",
-                "queue_name": f"{prefix}-tasks",
-                "retry": {"initial_delay": "10ms"},
-                "dead_letter": {"queue": "dead", "max_attempts": 2},
-            },
-            {
-                "name": "worker",
-                "kind": "queue.consumer",
-                "queue": "tasks",
-                "func": "handler",
-                "concurrency": 2,
-                "lifecycle": {"auto_start": True},
-            },
-        ]
-    )
+    engine = dying(amqp_url, f"{prefix}-tasks", f"{prefix}-dead", concurrency=2)
     handled: list[object] = []
 
     @engine.function("app:handler")

@@ -65,7 +65,7 @@ class _Connection(pika.SelectConnection):
         try:
             return super()._read_frame()  # type: ignore[misc]  # no public name; a test watches over it
         except (ValueError, OverflowError, OSError, RecursionError):
-            return frame.decode_frame(mended(self._frame_buffer))  # type: ignore[attr-defined]
+            return frame.decode_frame(mended(self._frame_buffer))  # type: ignore[attr-defined]  # the same
 
 
 class Link:

@@ -51,16 +51,14 @@ class MemoryQueue:
         self._retry_drop_at = 0.0
         self._in_flight = 0
         self.subscriptions: set[Subscription] = set()
-        self._describe(queue)
+        self._queue = queue
+        self._options = options_of(queue)
 
     def redeclare(self, queue: Queue) -> None:
         with self._lock:
-            self._describe(queue)
+            self._queue = queue
+            self._options = options_of(queue)
             self._room.notify_all()
-
-    def _describe(self, queue: Queue) -> None:
-        self._queue = queue
-        self._options = options_of(queue)
 
     # publishing
 
