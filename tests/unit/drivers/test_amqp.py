@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +29,7 @@ from tests.faults.proxy import Proxy
 from tests.rabbit import Bench, goes_on, receive, settle
 from tests.support import DEADLINE, eventually, message
 from wippy_queue import Engine, current_message
-from wippy_queue.delivery import Settlement
+from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.drivers.amqp.driver import AmqpDriver
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
 from wippy_queue.drivers.amqp.outbox import Outbox
@@ -160,6 +160,33 @@ def test_messages_on_their_way_at_a_cancel_are_not_counted(bench: Bench) -> None
     other.declare(queue)
     deliveries = receive(other.subscribe(queue, 100), 100)
     assert {delivery.message.attempts for delivery in deliveries} == {0}
+
+
+def test_a_consumer_that_waits_gets_messages_from_the_thread_of_the_connection(
+    driver: AmqpDriver, bench: Bench
+) -> None:
+    queue = bench.queue(driver)
+    subscription = driver.subscribe(queue, 10)
+    driver.publish(queue, [message("a"), message("b")], DEADLINE)
+    given: list[tuple[str, str]] = []
+
+    def sink(deliveries: Sequence[Delivery]) -> bool:
+        given.extend((delivery.message.id, threading.current_thread().name) for delivery in deliveries)
+        return True
+
+    def publish() -> None:
+        driver.publish(queue, [message("c")], DEADLINE)
+        driver.publish(queue, [message("d")], DEADLINE)
+
+    there = receive(subscription, 2)
+    assert [delivery.message.id for delivery in there] == ["a", "b"]
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    while len(given) < 2:
+        assert subscription.receive_into(sink, 2 - len(given), DEADLINE) == []
+    publisher.join(DEADLINE)
+    assert [message_id for message_id, _ in given] == ["c", "d"]
+    assert threading.current_thread().name not in {thread for _, thread in given}
 
 
 def test_one_lost_connection_alone_gives_no_message_up(bench: Bench) -> None:

@@ -6,9 +6,10 @@ import contextlib
 import gc
 import subprocess
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +21,14 @@ import pika
 from pika import BasicProperties, exceptions, spec
 from pika.adapters.utils import connection_workflow as workflow
 
-from tests.support import DEADLINE, message, queue
+from tests.support import DEADLINE, eventually, message, queue
+from wippy_queue.delivery import Delivery
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
+from wippy_queue.drivers.amqp.inbox import Inbox
 from wippy_queue.drivers.amqp.intake import Intake, Receipt
+from wippy_queue.drivers.amqp.link import _Connection
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
 from wippy_queue.drivers.amqp.outbox import Batch, Outbox, Parcel
 from wippy_queue.drivers.amqp.parameters import connection_parameters
@@ -578,9 +582,9 @@ def test_drops_of_a_lost_connection_are_not_handed_over() -> None:
     assert seen == forgotten == ["kept"]
 
 
-@pytest.mark.parametrize("name", ["_output_marshaled_frames", "_read_frame"])
+@pytest.mark.parametrize("name", ["_on_data_available", "_output_marshaled_frames", "_read_frame"])
 def test_pika_has_the_inner_methods_that_a_connection_overrides(name: str) -> None:
-    """A pika that calls them otherwise would send each frame alone again, and lose a connection to an odd header."""
+    """A pika that calls them otherwise would send and hand over each message alone, and fall over an odd header."""
     assert callable(getattr(pika.SelectConnection, name))
 
 
@@ -588,3 +592,109 @@ def test_pika_reads_as_much_at_a_time_as_it_is_told_to() -> None:
     from pika.adapters.utils.io_services_utils import _AsyncTransportBase
 
     assert isinstance(_AsyncTransportBase._MAX_RECV_BYTES, int)  # type: ignore[attr-defined]  # no public name
+
+
+# the inbox
+
+
+def deliveries(*ids: str) -> list[Delivery]:
+    return [Delivery(message(name), None) for name in ids]
+
+
+class Feeder:
+    """A thread in ``take``; what its sink has got, and from which thread."""
+
+    def __init__(self, inbox: Inbox, limit: int, takes: bool = True) -> None:
+        self.given: list[tuple[str, int]] = []
+        self._inbox, self._limit, self._takes = inbox, limit, takes
+        self._result: tuple[list[Delivery], bool] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        eventually(lambda: inbox._sink is not None, "it waits")
+
+    def _run(self) -> None:
+        self._result = self._inbox.take(self._limit, DEADLINE, self._sink)
+
+    def _sink(self, given: Sequence[Delivery]) -> bool:
+        if self._takes:
+            self.given += [(delivery.message.id, threading.get_ident()) for delivery in given]
+        return self._takes
+
+    def returned(self) -> tuple[list[str], bool]:
+        self._thread.join(DEADLINE)
+        assert self._result is not None
+        taken, fed = self._result
+        return [delivery.message.id for delivery in taken], fed
+
+
+def test_what_comes_while_a_feeder_waits_goes_past_it_up_to_its_limit() -> None:
+    inbox, me = Inbox(), threading.get_ident()
+    feeder = Feeder(inbox, limit=3)
+    inbox.put(deliveries("a"))
+    inbox.put(deliveries("b", "c"))
+    inbox.put(deliveries("d"))
+    assert feeder.returned() == ([], True)
+    assert feeder.given == [("a", me), ("b", me), ("c", me)]
+    assert [delivery.message.id for delivery in inbox.take(5, 0.0)[0]] == ["d"]
+
+
+def test_more_than_there_is_room_for_waits_and_nothing_overtakes_it() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, limit=2)
+    with inbox._changed:  # so that the feeder cannot come back between the two
+        inbox.put(deliveries("a", "b", "c"))
+        inbox.put(deliveries("d"))
+    assert feeder.returned() == (["a", "b"], False)
+    assert feeder.given == []
+    assert [delivery.message.id for delivery in inbox.drain()] == ["c", "d"]
+
+
+def test_what_a_sink_refuses_is_kept() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, limit=2, takes=False)
+    inbox.put(deliveries("a"))
+    assert feeder.returned() == (["a"], False)
+
+
+def test_a_nudge_before_or_during_a_wait_brings_the_feeder_back_and_the_next_one_waits_again() -> None:
+    inbox = Inbox()
+    inbox.nudge()
+    assert inbox.take(2, DEADLINE) == ([], False)
+    feeder = Feeder(inbox, limit=2)
+    inbox.put(deliveries("a"))
+    inbox.nudge()
+    assert feeder.returned() == ([], True)
+    again = Feeder(inbox, limit=2)
+    inbox.put(deliveries("b"))
+    inbox.put(deliveries("c"))
+    assert again.returned() == ([], True)
+
+
+def test_a_sink_is_left_alone_once_its_feeder_is_back() -> None:
+    def sink(_: Sequence[Delivery]) -> bool:
+        raise AssertionError("nobody waits")
+
+    inbox = Inbox()
+    assert inbox.take(2, 0.001, sink) == ([], False)
+    inbox.put(deliveries("a"))
+    assert len(inbox.drain()) == 1
+
+
+def test_what_is_read_together_is_handed_over_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = object.__new__(_Connection)
+    done: list[str] = []
+
+    def read(_: object, data: bytes) -> None:
+        connection.after_read(lambda: done.append("handed over"))
+        done.append(data.decode())
+        if data == b"broken":
+            raise OSError(data)
+
+    monkeypatch.setattr(pika.SelectConnection, "_on_data_available", read)
+    connection._on_data_available(b"frames")
+    assert done == ["frames", "handed over"]
+    with pytest.raises(OSError, match="broken"):
+        connection._on_data_available(b"broken")
+    assert done[2:] == ["broken", "handed over"]
+    connection.after_read(lambda: done.append("at once"))
+    assert done[4:] == ["at once"]

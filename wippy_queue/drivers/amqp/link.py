@@ -41,6 +41,7 @@ class _Connection(pika.SelectConnection):
     """
 
     _held: list[bytes] | None = None
+    _read: list[Callable[[], None]] | None = None  # what is to be done when what was read is worked through
 
     @contextlib.contextmanager
     def together(self) -> Generator[None]:
@@ -53,6 +54,22 @@ class _Connection(pika.SelectConnection):
             self._held = None
             if held:
                 self._output_marshaled_frames(held)
+
+    def after_read(self, work: Callable[[], None]) -> None:
+        """Do something once all that was read with the present frame is worked through."""
+        if self._read is None:
+            work()
+        else:
+            self._read.append(work)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        self._read = []
+        try:
+            super()._on_data_available(data_in)  # type: ignore[misc]  # no public name; a test watches over it
+        finally:
+            after, self._read = self._read, None
+            for work in after:
+                work()
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         if self._held is not None:
@@ -92,7 +109,7 @@ class Link:
         self._on_up = on_up
         self._failures = 0  # opens in a row that came to nothing; the link's thread alone
         self._loop = IOLoop()
-        self._connection: pika.SelectConnection | None = None
+        self._connection: _Connection | None = None
         self._ended = False  # the thread has nothing more to do
         self._changed = threading.Condition()  # guards what follows
         self._up = False
@@ -234,6 +251,13 @@ class Link:
         """Do something with the connection, if there is one."""
         if self._connection is not None and self._connection.is_open:
             work(self._connection)
+
+    def after_read(self, work: Callable[[], None]) -> None:
+        """Do something when all that the connection has just read is worked through; at once where it reads nothing."""
+        if self._connection is None:
+            work()
+        else:
+            self._connection.after_read(work)
 
     def later(self, delay: float, work: Callable[[], None]) -> None:
         self._loop.call_later(delay, work)

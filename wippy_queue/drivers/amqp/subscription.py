@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -13,9 +12,11 @@ import msgspec
 from pika import BasicProperties
 
 from wippy_queue.delivery import Delivery, Settlement
+from wippy_queue.driver import Sink
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
 from wippy_queue.drivers.amqp.flusher import Flusher, tell
+from wippy_queue.drivers.amqp.inbox import Inbox
 from wippy_queue.drivers.amqp.intake import GivenBack, Intake, Receipt
 from wippy_queue.drivers.amqp.link import Link
 from wippy_queue.drivers.amqp.options import AmqpConsumerOptions
@@ -54,7 +55,8 @@ class AmqpSubscription:
         self._given_back = given_back
         self._dropper = dropper
         self._on_close = on_close
-        self._inbox: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()  # None: look at the state
+        self._inbox = Inbox()
+        self._arrivals: list[Delivery] = []  # of what is being read; the link's thread
         self._state = threading.Condition()  # guards what follows
         self._pending: deque[Settlement] = deque()
         self._scheduled = False
@@ -132,7 +134,9 @@ class AmqpSubscription:
     def _hand_out(self, delivery: Delivery) -> None:
         message, epoch = delivery.message, delivery.epoch
         if message.expires_at is None or message.expires_at > time.time():
-            self._inbox.put(delivery)
+            self._arrivals.append(delivery)
+            if len(self._arrivals) == 1:
+                self._link.after_read(self._hand_over)
             return
         self._dropper.put(
             Drop(
@@ -144,30 +148,34 @@ class AmqpSubscription:
             )
         )
 
+    def _hand_over(self) -> None:
+        arrivals, self._arrivals = self._arrivals, []
+        self._inbox.put(arrivals)
+
     def _forget(self, delivery: Delivery) -> None:
         if delivery.epoch == self.intake.epoch:
             self.intake.settle([delivery.receipt], [])
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        return self._receive(limit, timeout, None)
+
+    def receive_into(self, sink: Sink, limit: int, timeout: float) -> list[Delivery]:
+        return self._receive(limit, timeout, sink)
+
+    def _receive(self, limit: int, timeout: float, sink: Sink | None) -> list[Delivery]:
         deadline = time.monotonic() + timeout
-        received: list[Delivery] = []
-        while not self._cancelled and len(received) < limit:
-            wait = 0.0 if received else max(0.0, deadline - time.monotonic())
-            try:
-                delivery = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
-            except queue.Empty:
-                break
-            if delivery is None:
-                if received:
-                    break
-                self._check()
-            elif delivery.epoch == self.intake.epoch:
-                received.append(delivery)
-        if not received:
+        left = timeout
+        while not self._cancelled:
+            taken, fed = self._inbox.take(limit, left, sink)
+            received = [delivery for delivery in taken if delivery.epoch == self.intake.epoch]
+            if received or fed:
+                return received
             self._check()
-            if self._cancelled:  # the feeder would ask again and again while cancel() waits for the broker
-                self._canceled.wait(max(0.0, deadline - time.monotonic()))
-        return received
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return []
+        self._canceled.wait(max(0.0, left))  # the feeder would ask again and again while cancel() waits for the broker
+        return []
 
     def _check(self) -> None:
         """Raise when nothing will come any more, or has not been able to come for long."""
@@ -212,7 +220,7 @@ class AmqpSubscription:
     def _changed(self) -> None:
         with self._state:
             self._state.notify_all()
-        self._inbox.put(None)
+        self._inbox.nudge()
 
     def _lost(self, receipts: Iterable[Receipt], error: WippyQueueError) -> None:
         self._flusher.lost(receipts, error)
@@ -223,16 +231,9 @@ class AmqpSubscription:
         quiet = self._begin_cancel()
         if self._link.why_down() is None:
             quiet.wait(_CANCEL_WAIT)
-        waiting: list[Delivery] = []
-        while True:
-            try:
-                delivery = self._inbox.get_nowait()
-            except queue.Empty:
-                break
-            if delivery is not None and delivery.epoch == self.intake.epoch:
-                waiting.append(delivery)
+        waiting = [delivery for delivery in self._inbox.drain() if delivery.epoch == self.intake.epoch]
         self._canceled.set()
-        self._inbox.put(None)
+        self._inbox.nudge()
         return waiting
 
     def _begin_cancel(self) -> threading.Event:
@@ -240,8 +241,9 @@ class AmqpSubscription:
         with self._state:
             first, self._cancelled = not self._cancelled, True
         if first:
-            self._link.call(lambda: self.intake.cancel(self._quiet.set))
-            self._inbox.put(None)
+            # What was read together with the broker's answer comes first.
+            self._link.call(lambda: self.intake.cancel(lambda: self._link.after_read(self._quiet.set)))
+            self._inbox.nudge()
         return self._quiet
 
     def close(self, timeout: float) -> None:
