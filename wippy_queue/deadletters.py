@@ -14,7 +14,7 @@ import msgspec
 from wippy_queue.codecs import decode_body
 from wippy_queue.delivery import Delivery, Settlement
 from wippy_queue.driver import Subscription
-from wippy_queue.durations import is_seconds
+from wippy_queue.durations import check_seconds
 from wippy_queue.errors import Invalid, NotFound
 from wippy_queue.flow.burial import Route
 from wippy_queue.flow.walk import Pace, check_arguments, store, walk
@@ -88,8 +88,8 @@ class Selection:
             if not isinstance(getattr(self, name), str | None):
                 raise Invalid(f"{name}: expected an id, found {getattr(self, name)!r}")
         for name in ("older_than", "newer_than"):
-            if getattr(self, name) is not None and not is_seconds(getattr(self, name)):
-                raise Invalid(f"{name}: expected seconds from 0 to 1000000000, found {getattr(self, name)!r}")
+            if getattr(self, name) is not None:
+                check_seconds(getattr(self, name), name)
 
     def takes(self, dead: DeadMessage, now: float) -> bool:
         """Return whether the dead letter is meant."""

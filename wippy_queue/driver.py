@@ -12,12 +12,20 @@ from typing import Any, Final, Protocol, runtime_checkable
 import attrs
 
 from wippy_queue.delivery import Delivery, Settlement
-from wippy_queue.errors import Problem
+from wippy_queue.errors import Problem, Unavailable
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
 
 GRACE: Final = 0.5  # seconds that a stop gives a backend for the last words, also when its deadline has come
+
+
+def not_running(driver_id: EntryId) -> Unavailable:
+    """Return what a driver says that is asked for something before its start, or after its stop."""
+    return Unavailable(
+        f"driver {driver_id} is not running; start the engine before you use its queues, and where nothing that starts"
+        " needs the driver, give it `lifecycle: auto_start: true`"
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ from wippy_queue import entries
 from wippy_queue.access import Actor
 from wippy_queue.application import read_application
 from wippy_queue.drivers import DRIVER_KINDS
-from wippy_queue.durations import is_seconds
+from wippy_queue.durations import check_seconds
 from wippy_queue.errors import (
     Conflict,
     Invalid,
@@ -573,5 +573,5 @@ def _check_id(given: object, noun: str) -> None:
 
 
 def _check_timeout(timeout: object) -> None:
-    if timeout is not None and not is_seconds(timeout):
-        raise Invalid(f"timeout: expected seconds from 0 to 1000000000, or None, found {timeout!r}")
+    if timeout is not None:
+        check_seconds(timeout, "timeout")

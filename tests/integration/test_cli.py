@@ -120,7 +120,9 @@ def test_dead_letters_are_listed_shown_replayed_and_removed(tmp_path: Path, run:
         ("two", "attempts", "app:tasks"),
     }
     assert "told to" in wippy_queue("dead-letters", "list", app, "app:failed").stdout
-    assert json.loads(wippy_queue("dead-letters", "show", app, "app:tasks", "one").stdout)["body"] == {"fail": True}
+    show = ("dead-letters", "show", app, "app:tasks", "one")
+    assert json.loads(wippy_queue(*show, "--json").stdout)["body"] == {"fail": True}
+    assert 'body:     {"fail": true}' in wippy_queue(*show).stdout
     assert wippy_queue("dead-letters", "show", app, "app:tasks", "none").returncode == 1
 
     replay = ("dead-letters", "replay", app, "app:tasks", "--id", "one")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from wippy_queue.cli.options import Target, application_command, json_option, read_duration
-from wippy_queue.cli.output import Exit, print_error, print_json, print_table
+from wippy_queue.cli.output import Exit, body_of, print_error, print_json, print_table
 from wippy_queue.cli.reach import queue_entries, queue_entry, reach
 from wippy_queue.deadletters import DeadLetters, DeadMessage, Selection
 
@@ -96,7 +96,7 @@ def list_(target: Target, queue: str, limit: int, selection: Selection, as_json:
 @click.argument("message_id")
 @json_option
 def show(target: Target, queue: str, message_id: str, as_json: bool) -> None:
-    """Show one dead letter of QUEUE, as JSON, with its headers and its body.
+    """Show one dead letter of QUEUE with its headers and its body.
 
     \b
     Example:
@@ -104,12 +104,14 @@ def show(target: Target, queue: str, message_id: str, as_json: bool) -> None:
     """
     with _open(target, queue) as letters:
         dead = letters.show(message_id)
-    body = dead.body()
-    try:
-        json.dumps(body)
-    except TypeError:
-        body = f"<{len(dead.message.body)} bytes, {dead.message.encoding}>"
-    print_json({**_shown(dead), "headers": dict(dead.headers), "body": body})
+    shown = {**_shown(dead), "headers": dict(dead.headers), "body": body_of(dead.message)}
+    if as_json:
+        print_json(shown)
+        return
+    for name in ("headers", "body"):
+        shown[name] = json.dumps(shown[name], ensure_ascii=False)
+    for name, value in shown.items():
+        print(f"{name + ':':<9} {'-' if value is None else value}")
 
 
 @dead_letters.command()

@@ -13,6 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wippy_queue.codecs import decode_body
+from wippy_queue.errors import Invalid
+from wippy_queue.message import Message
+
 
 class Exit(IntEnum):
     """What the process's exit code says; 128 + n beside these is a command that signal n cut."""
@@ -35,6 +39,16 @@ def print_json(value: Any) -> None:
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     json.dump(cattrs.unstructure(value), sys.stdout, ensure_ascii=not unicode, indent=2)
     sys.stdout.write("\n")
+
+
+def body_of(message: Message) -> Any:
+    """Return the body as JSON has it, else how large it is."""
+    try:
+        body = decode_body(message)
+        json.dumps(body)
+    except (Invalid, TypeError):  # no valid body, or bytes in it
+        return f"<{len(message.body)} bytes, {message.encoding}>"
+    return body
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -11,10 +11,8 @@ import click
 
 from wippy_queue import entries
 from wippy_queue.cli.options import Target, application_command, json_option, read_duration
-from wippy_queue.cli.output import print_json, print_table, print_warning
+from wippy_queue.cli.output import body_of, print_json, print_table, print_warning
 from wippy_queue.cli.reach import is_shared, queue_entries, reach
-from wippy_queue.codecs import decode_body
-from wippy_queue.errors import Invalid
 from wippy_queue.message import Message
 
 
@@ -122,12 +120,7 @@ def peek(target: Target, queue: str, limit: int, as_json: bool) -> None:
 
 
 def _shown(message: Message) -> dict[str, Any]:
-    try:
-        body = decode_body(message)
-        json.dumps(body)
-    except (Invalid, TypeError):  # no valid body, or bytes in it
-        body = f"<{len(message.body)} bytes, {message.encoding}>"
-    return {"id": message.id, "headers": message.all_headers(), "body": body}
+    return {"id": message.id, "headers": message.all_headers(), "body": body_of(message)}
 
 
 @click.command

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import cattrs
 import click
+import msgspec
 
 from wippy_queue.engine import Engine
 from wippy_queue.errors import NotFound, Unavailable
@@ -42,6 +42,24 @@ def default_file(app: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(app.resolve())).hexdigest()[:16]
     folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(folder) / f"wippy-queue-{os.getuid()}-{digest}.json"
+
+
+class _Service(msgspec.Struct):
+    state: str
+    since: float
+    error: str | None
+    restarts: int
+
+
+class _Written(msgspec.Struct):
+    """What the file holds."""
+
+    pid: int
+    time: float
+    live: bool
+    ready: bool
+    problems: list[str]
+    services: dict[str, _Service]
 
 
 class StatusFile:
@@ -111,7 +129,7 @@ class StatusFile:
         self._failing = True
 
     def _write(self) -> None:
-        text = json.dumps(_state_of(self._engine), ensure_ascii=False, indent=2)
+        text = json.dumps(msgspec.to_builtins(_state_of(self._engine)), ensure_ascii=False, indent=2)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # of mode 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -122,21 +140,19 @@ class StatusFile:
             raise
 
 
-def _state_of(engine: Engine) -> dict[str, Any]:
-    return {
-        "pid": os.getpid(),
-        "time": time.time(),
-        **cattrs.unstructure(engine.health()),
-        "services": {
-            service_id: {
-                "state": status.state.value,
-                "since": status.since,
-                "error": status.error,
-                "restarts": status.restarts,
-            }
+def _state_of(engine: Engine) -> _Written:
+    health = engine.health()
+    return _Written(
+        pid=os.getpid(),
+        time=time.time(),
+        live=health.live,
+        ready=health.ready,
+        problems=list(health.problems),
+        services={
+            service_id: _Service(status.state.value, status.since, status.error, status.restarts)
             for service_id, status in engine.services().items()
         },
-    }
+    )
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -164,13 +180,14 @@ def _read(path: Path) -> dict[str, Any]:
             if found.st_uid not in (os.geteuid(), os.getuid()) and os.geteuid() != 0:
                 raise NotFound(f"{path} belongs to another user, and is not believed")
             state = json.load(file)
-        return {**state, "pid": int(state["pid"]), "time": float(state["time"])}
+        believed: dict[str, Any] = msgspec.to_builtins(msgspec.convert(state, _Written))
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}") from None
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, msgspec.ValidationError):
         raise NotFound(f"{path} was not written by wippy-queue run") from None
+    return believed
 
 
 def _runs(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -248,6 +249,9 @@ class _Loading:
             if real in self._seen:
                 return None
             self._seen.add(real)
+            if not stat.S_ISREG(real.stat().st_mode):  # a read of a pipe might never end
+                self._problem("is no file", file)
+                return None
             data = file.read_bytes()
         except (OSError, RuntimeError) as error:
             self._problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", file)

@@ -16,7 +16,7 @@ import msgspec
 from wippy_queue.clock import Clock
 from wippy_queue.codecs import encode_body
 from wippy_queue.driver import Capabilities
-from wippy_queue.durations import is_seconds, parse_duration
+from wippy_queue.durations import check_seconds, parse_duration
 from wippy_queue.errors import Canceled, Invalid, NotFound, QueueFull, Unavailable
 from wippy_queue.flow.burial import Route
 from wippy_queue.ids import EntryId
@@ -118,8 +118,7 @@ class Publisher:
             QueueFull, Unavailable, Timeout: the driver did not take it; ``details["accepted"]`` lists what it took.
         """
         route = self.route(queue_id)
-        if not is_seconds(timeout):
-            raise Invalid(f"timeout: expected seconds from 0 to 1000000000, found {timeout!r}")
+        check_seconds(timeout, "timeout")
         if type(bodies) is not list:
             bodies = _listed(bodies)
         encoded = []
@@ -293,8 +292,7 @@ def _check_options(
     for name, value, able in values:
         if value is None:
             continue
-        if not is_seconds(value):
-            raise Invalid(f"{name}: expected seconds from 0 to 1000000000, found {value!r}")
+        check_seconds(value, name)
         if not able and value:
             raise _not_able(name, route)
     priority: Any = options.priority

@@ -32,7 +32,8 @@ def engine() -> Iterator[Engine]:
 
 
 def state(**changes: Any) -> str:
-    return json.dumps({"pid": os.getpid(), "time": time.time(), "live": True, "ready": True, **changes})
+    well = {"live": True, "ready": True, "problems": [], "services": {}}
+    return json.dumps({"pid": os.getpid(), "time": time.time(), **well, **changes})
 
 
 def test_a_file_belongs_to_the_user_alone_and_is_gone_at_the_end(tmp_path: Path, engine: Engine) -> None:
@@ -138,6 +139,8 @@ def _of_a_dead_process() -> str:
         (lambda: "{", "not written by"),
         (lambda: "[]", "not written by"),
         (lambda: "{}", "not written by"),
+        (lambda: json.dumps({"pid": os.getpid(), "time": time.time()}), "not written by"),
+        (lambda: state(services={"app:files": "Running"}), "not written by"),
     ],
 )
 def test_what_is_no_proof_of_life_is_not_believed(tmp_path: Path, text: Any, expected: str) -> None:

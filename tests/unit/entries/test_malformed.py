@@ -340,6 +340,12 @@ def test_a_folder_without_an_index_says_what_an_application_is(tmp_path: Path) -
         load(tmp_path)
 
 
+def test_a_pipe_in_the_place_of_an_index_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "_index.yaml")
+    with pytest.raises(ConfigurationError, match=r"_index\.yaml: is no file"):
+        load(tmp_path)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path).chmod(0)

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Sequence
 
+from wippy_queue.driver import not_running
 from wippy_queue.drivers.amqp.broker import Broker
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions
 from wippy_queue.drivers.amqp.subscription import AmqpSubscription
 from wippy_queue.drivers.amqp.topology import Declared
 from wippy_queue.drivers.amqp.verify import verify
-from wippy_queue.errors import NotFound, Problem, Unavailable
+from wippy_queue.errors import NotFound, Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -102,7 +103,7 @@ class AmqpDriver:
     def _running(self) -> Broker:
         broker = self._broker
         if broker is None:
-            raise Unavailable(f"driver {self.id} is not running; start the engine before you use its queues")
+            raise not_running(self.id)
         return broker
 
     def _local(self, queue: Queue) -> Declared:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from wippy_queue.clock import Clock
+from wippy_queue.driver import not_running
 from wippy_queue.drivers.memory.queue import MemoryQueue
 from wippy_queue.drivers.memory.subscription import Subscription
-from wippy_queue.errors import NotFound, Problem, Unavailable
+from wippy_queue.errors import NotFound, Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -62,7 +63,7 @@ class MemoryDriver:
 
     def publish(self, queue: Queue, messages: Sequence[Message], timeout: float) -> None:
         if not self._running:
-            raise Unavailable(f"driver {self.id} is not running; start the engine before you publish")
+            raise not_running(self.id)
         self._state(queue).publish(messages, timeout)
 
     def subscribe(self, queue: Queue, window: int, options: object = None) -> Subscription:
@@ -89,9 +90,7 @@ class MemoryDriver:
             return self._queues[queue.id]
         except KeyError:
             if not self._running:
-                raise Unavailable(
-                    f"driver {self.id} is not running; start the engine before you use its queues"
-                ) from None
+                raise not_running(self.id) from None
             raise NotFound(f"queue {queue.id} was never declared on driver {self.id}") from None
 
     # The timer thread does what time alone brings about: delayed messages become ready, old ones expire.

@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from wippy_queue.driver import not_running
 from wippy_queue.drivers.redis.life import Life
 from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.drivers.redis.verify import verify
 from wippy_queue.drivers.redis.waiting import LocalQueue, check_name
-from wippy_queue.errors import Conflict, NotFound, Problem, Unavailable
+from wippy_queue.errors import Conflict, NotFound, Problem
 from wippy_queue.ids import EntryId
 from wippy_queue.message import Message
 from wippy_queue.queues import Queue, QueueInfo
@@ -100,7 +101,7 @@ class RedisDriver:
         self._check_process()
         life = self._life
         if life is None:
-            raise Unavailable(f"driver {self.id} is not running; start the engine before you use its queues")
+            raise not_running(self.id)
         return life
 
     def _check_process(self) -> None:

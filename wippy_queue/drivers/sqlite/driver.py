@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from wippy_queue.driver import not_running
 from wippy_queue.drivers.signal import JOIN_REST
 from wippy_queue.drivers.sqlite import statements
 from wippy_queue.drivers.sqlite.database import Reader, now_ms, open_database
@@ -100,7 +101,7 @@ class SqliteDriver:
         self._check_process()
         opened = self._open
         if opened is None:
-            raise Unavailable(f"driver {self.id} is not running; start the engine before you use its queues")
+            raise not_running(self.id)
         return opened
 
     def _check_process(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from wippy_queue.driver import not_running
 from wippy_queue.drivers.sqs.answers import Answer
 from wippy_queue.drivers.sqs.batches import Item
 from wippy_queue.drivers.sqs.looking import peek, purge
@@ -121,7 +122,7 @@ class SqsDriver:
     def _opened(self) -> _Open:
         opened = self._open
         if opened is None:
-            raise Unavailable(f"driver {self.id} is not running; start the engine before you use its queues")
+            raise not_running(self.id)
         return opened
 
 
