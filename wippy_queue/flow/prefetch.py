@@ -88,7 +88,7 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         with self.mutex:
             if holder.retired:
                 return ()
-            while not self._closed and not waiting:
+            while not self._closed and not (waiting and self._has_work(holder)):
                 if not holder.away:
                     self._leave(holder)
                 self._idle.append(holder.bell)
@@ -116,6 +116,11 @@ class PrefetchBuffer(queue.Queue[Delivery]):
                 self._wake()
             return hand
 
+    def _has_work(self, holder: Holder) -> bool:
+        """Say whether a worker is to take what waits, and not only to be in the way of those at work."""
+        tempo = self._tempo
+        return not (holder.away and tempo.fast and self._busy >= tempo.enough(len(self.queue)))
+
     def put_back(self, deliveries: Sequence[Delivery]) -> bool:
         """Put deliveries that were taken, and not begun, back in front; False once the buffer is closed."""
         with self.mutex:
@@ -137,6 +142,9 @@ class PrefetchBuffer(queue.Queue[Delivery]):
         with self.mutex:
             if holder.hand is hand:
                 holder.retired = True
+                if not holder.away:
+                    self._leave(holder)
+                    self._wake()
             return holder.retired
 
     def close(self) -> list[Delivery]:

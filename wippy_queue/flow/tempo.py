@@ -38,6 +38,13 @@ class Tempo:
         """Return how many workers should be awake for so many messages, while `fast`."""
         return max(1, min(self._cores, int(waiting * self._each / _WORTH)))
 
+    def enough(self, waiting: int) -> int:
+        """Return how many workers at work leave nothing to do for one that comes back, while `fast`.
+
+        One more than are to be awake where messages are short: it works while others are between two of them.
+        """
+        return self.workers(waiting) + (self._each < _WORTH)
+
     def handled(self, seconds: float, count: int) -> None:
         """Learn that ``count`` messages, none of them slow, took ``seconds`` of processor time together."""
         if self._limit == 1:

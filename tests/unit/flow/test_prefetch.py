@@ -97,27 +97,34 @@ def fast(most: int, awake: int) -> Tempo:
     return tempo
 
 
+def at_work() -> Holder:
+    holder = Holder()
+    holder.away = False
+    return holder
+
+
 def test_a_worker_gets_its_share_at_most_so_that_no_other_one_idles_who_is_worth_waking() -> None:
     tempo = fast(16, awake=4)
     buffer = PrefetchBuffer(20, tempo)
     buffer._busy = 8
     put = deliveries(20)
     buffer.put_many(put)
-    assert buffer.take(Holder()) == put[:5]
+    assert buffer.take(at_work()) == put[:5]
     tempo.most = 2
-    assert buffer.take(Holder()) == put[5:7]
+    assert buffer.take(at_work()) == put[5:7]
     tempo.most, tempo._cores = 16, 1
-    assert buffer.take(Holder()) == put[7:20]
+    assert buffer.take(at_work()) == put[7:20]
 
 
 def test_what_was_not_begun_goes_back_in_front_in_order() -> None:
     buffer = PrefetchBuffer(3, fast(3, awake=1))
     put = deliveries(3)
     buffer.put_many(put)
-    taken = buffer.take(Holder())
+    holder = Holder()
+    taken = buffer.take(holder)
     buffer.put_many(deliveries(1))
     assert buffer.put_back(taken[1:])
-    assert list(buffer.take(Holder()))[:2] == put[1:]
+    assert list(buffer.take(holder))[:2] == put[1:]
     buffer.close()
     assert not buffer.put_back(taken)
 
@@ -194,8 +201,47 @@ def test_when_a_handler_takes_its_time_somebody_else_looks_after_the_rest() -> N
     buffer.put_many(deliveries(6))
     assert workers.taken.get(timeout=DEADLINE) == 2
     tempo.slow()
-    holder = Holder()
-    holder.away = False
-    buffer.leave(holder)
+    buffer.leave(at_work())
     assert [workers.taken.get(timeout=DEADLINE) for _ in range(2)] == [1, 1]
+    workers.end()
+
+
+def test_who_comes_back_while_enough_are_at_work_rests_until_one_of_them_takes_its_time() -> None:
+    """More would only contend for the processors and the interpreter lock with those."""
+    buffer = PrefetchBuffer(20, fast(2, awake=2))
+    busy = [Holder(), Holder()]
+    buffer.put_many(deliveries(10))
+    assert [len(buffer.take(holder)) for holder in busy] == [2, 2]
+    workers = Workers(buffer, 2)
+    assert buffer._qsize() == 6, "they wait although there is something"
+    buffer.take(busy[0])
+    assert len(buffer._idle) == 2
+    buffer.leave(busy[1])
+    assert workers.taken.get(timeout=DEADLINE) == 2
+    assert len(buffer._idle) == 1
+    workers.end()
+
+
+def test_who_is_stuck_does_not_count_as_one_at_work() -> None:
+    buffer = PrefetchBuffer(20, fast(2, awake=1))
+    stuck = Holder()
+    buffer.put_many(deliveries(8))
+    hand = buffer.take(stuck)
+    workers = Workers(buffer, 1)
+    assert buffer.retire(stuck, hand)
+    assert workers.taken.get(timeout=DEADLINE) == 2
+    assert buffer.take(stuck) == ()
+    workers.end()
+
+
+def test_who_rests_is_woken_when_handlers_are_not_fast_any_more() -> None:
+    tempo = fast(2, awake=1)
+    buffer = PrefetchBuffer(20, tempo)
+    busy = Holder()
+    buffer.put_many(deliveries(8))
+    buffer.take(busy)
+    workers = Workers(buffer, 3)
+    tempo.most = 1
+    assert len(buffer.take(busy)) == 1
+    assert [workers.taken.get(timeout=DEADLINE) for _ in range(3)] == [1, 1, 1]
     workers.end()

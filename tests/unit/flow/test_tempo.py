@@ -44,8 +44,9 @@ def test_another_worker_is_worth_waking_for_two_changes_of_threads_or_more(monke
     tempo = Tempo(64)
     sizes(tempo, 1e-5, 6)
     assert [tempo.workers(waiting) for waiting in (1, 29, 30, 45, 60, 1000)] == [1, 1, 2, 3, 4, 4]
+    assert tempo.enough(1000) == 5, "one fills the gaps between short messages"
     sizes(tempo, 1e-3, 1)
-    assert tempo.workers(1) == 4
+    assert tempo.workers(1) == tempo.enough(1) == 4
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 1.0])
