@@ -173,21 +173,21 @@ def read_state(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, encoding="utf-8") as file:
+        with os.fdopen(handle, "rb") as file:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise NotFound(f"{path} is no file")
             if found.st_uid not in (os.geteuid(), os.getuid()) and os.geteuid() != 0:
                 raise NotFound(f"{path} belongs to another user, and is not believed")
-            state = json.load(file)
-        believed: dict[str, Any] = msgspec.to_builtins(msgspec.convert(state, _Written))
+            written = msgspec.json.decode(file.read(), type=_Written)
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}") from None
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, msgspec.ValidationError):
+    except (ValueError, msgspec.DecodeError):
         raise NotFound(f"{path} was not written by wippy-queue run") from None
-    return believed
+    state: dict[str, Any] = msgspec.to_builtins(written)
+    return state
 
 
 def _runs(pid: int) -> bool:

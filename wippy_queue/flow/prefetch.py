@@ -133,18 +133,14 @@ class PrefetchBuffer(queue.Queue[Delivery]):
     def leave(self, holder: Holder) -> None:
         """The worker's handler takes its time: until it takes again, somebody else has to look after what is here."""
         with self.mutex:
-            if not holder.away:
-                self._leave(holder)
-                self._wake()
+            self._pass_on(holder)
 
     def retire(self, holder: Holder, hand: Sequence[Delivery]) -> bool:
         """Give the holder nothing any more; False when that is not in its hand now: it is not stuck."""
         with self.mutex:
             if holder.hand is hand:
                 holder.retired = True
-                if not holder.away:
-                    self._leave(holder)
-                    self._wake()
+                self._pass_on(holder)
             return holder.retired
 
     def close(self) -> list[Delivery]:
@@ -156,6 +152,12 @@ class PrefetchBuffer(queue.Queue[Delivery]):
             self._ring(len(self._idle))
             self.not_full.notify_all()
             return left
+
+    def _pass_on(self, holder: Holder) -> None:
+        """Somebody else has to look after what is here. Caller holds the mutex."""
+        if not holder.away:
+            self._leave(holder)
+            self._wake()
 
     def _leave(self, holder: Holder) -> None:
         holder.away = True

@@ -21,7 +21,7 @@ import pika
 from pika import BasicProperties, exceptions, spec
 from pika.adapters.utils import connection_workflow as workflow
 
-from tests.support import DEADLINE, eventually, message, queue
+from tests.support import DEADLINE, Receiving, eventually, message, queue
 from wippy_queue.delivery import Delivery
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
@@ -601,29 +601,15 @@ def deliveries(*ids: str) -> list[Delivery]:
     return [Delivery(message(name), None) for name in ids]
 
 
-class Feeder:
-    """A thread in ``take``; what its sink has got, and from which thread."""
+class Feeder(Receiving):
+    """A thread in ``take``."""
 
     def __init__(self, inbox: Inbox, limit: int, takes: bool = True) -> None:
-        self.given: list[tuple[str, int]] = []
-        self._inbox, self._limit, self._takes = inbox, limit, takes
-        self._result: tuple[list[Delivery], bool] | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        super().__init__(lambda sink: inbox.take(limit, DEADLINE, sink), takes)
         eventually(lambda: inbox._sink is not None, "it waits")
 
-    def _run(self) -> None:
-        self._result = self._inbox.take(self._limit, DEADLINE, self._sink)
-
-    def _sink(self, given: Sequence[Delivery]) -> bool:
-        if self._takes:
-            self.given += [(delivery.message.id, threading.get_ident()) for delivery in given]
-        return self._takes
-
     def returned(self) -> tuple[list[str], bool]:
-        self._thread.join(DEADLINE)
-        assert self._result is not None
-        taken, fed = self._result
+        taken, fed = self.result()
         return [delivery.message.id for delivery in taken], fed
 
 

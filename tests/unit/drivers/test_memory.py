@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import tracemalloc
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
-from tests.support import DEADLINE, eventually, message, queue
-from wippy_queue.delivery import Delivery
+from tests.support import DEADLINE, Receiving, eventually, message, queue
 from wippy_queue.drivers.memory import MemoryDriver
 from wippy_queue.drivers.memory.subscription import Subscription
 from wippy_queue.ids import EntryId
@@ -39,29 +38,14 @@ def test_waiting_messages_take_linear_memory_and_less_than_600_bytes_each() -> N
     assert many / few < 5.5
 
 
-class Receiver:
-    """A thread in ``receive_into``, and what its sink has been given by whom."""
+class Receiver(Receiving):
+    """A thread in ``receive_into``."""
 
     def __init__(self, subscription: Subscription, limit: int, takes: bool = True) -> None:
-        self.given: list[tuple[str, int]] = []
-        self.result: list[Delivery] | None = None
-        self._takes = takes
-        self._subscription = subscription
-        self.thread = threading.Thread(target=self._run, args=(limit,), daemon=True)
-        self.thread.start()
-
-    def _run(self, limit: int) -> None:
-        self.result = self._subscription.receive_into(self._sink, limit, DEADLINE)
-
-    def _sink(self, deliveries: Sequence[Delivery]) -> bool:
-        if self._takes:
-            self.given += [(delivery.message.id, threading.get_ident()) for delivery in deliveries]
-        return self._takes
+        super().__init__(lambda sink: subscription.receive_into(sink, limit, DEADLINE), takes)
 
     def returned(self) -> list[str]:
-        self.thread.join(DEADLINE)
-        assert self.result is not None
-        return [delivery.message.id for delivery in self.result]
+        return [delivery.message.id for delivery in self.result()]
 
 
 @pytest.fixture
