@@ -195,6 +195,31 @@ def test_a_consumer_goes_on_after_a_pause_and_repeats_nothing(
     assert max(consumer.seen.values()) == 1
 
 
+def test_a_publish_whose_answer_comes_late_is_not_stored_again_when_its_message_is_gone(
+    server: RedisServer, proxy: Proxy, make: Callable[..., RedisDriver]
+) -> None:
+    """It is sent again after the consumer has acked the message, so the id is not there any more to tell."""
+    driver = make(server.url)
+    queue = declared(driver)
+    consumer = Consumer(driver, queue)
+    remote = make(proxy.url(server.url))
+    declared(remote)
+    publish(remote, queue, "before")
+    proxy.latency = 1.0  # of the answer as well: it has not come when the connection is cut
+    publishing = threading.Thread(target=publish, args=(remote, queue, "once"), daemon=True)
+    publishing.start()
+    consumer.waits_for("before", "once")
+    assert driver.wait_idle(queue, DEADLINE)
+    proxy.latency = 0.0
+    proxy.reset()
+    publishing.join(DEADLINE)
+    assert not publishing.is_alive()
+    publish(remote, queue, "after")
+    consumer.waits_for("after")
+    assert driver.wait_idle(queue, DEADLINE)
+    assert consumer.seen == Counter(("before", "once", "after"))
+
+
 def test_a_queue_that_was_deleted_is_made_again_under_its_consumer(
     server: RedisServer, make: Callable[..., RedisDriver]
 ) -> None:

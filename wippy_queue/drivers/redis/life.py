@@ -31,7 +31,17 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 500  # messages that one script takes, so that it holds nobody else up for long
 _CHUNK_BYTES: Final = 1024 * 1024
 _POLL: Final = 0.1  # seconds between two looks at what other processes may have changed
+_LATE: Final = 60.0  # seconds for which a publish that was sent before its deadline may still be under way
+_KEPT: Final = 24 * 3600.0  # seconds for which the server knows a publish at most
 _ENDING: Final = 1.0  # seconds of a stop for threads whose connections were closed
+
+
+class _Publisher:
+    """Who publishes one after the other, and numbers it: so the server knows what it has been sent before."""
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(12)
+        self.count = 0
 
 
 class Life:
@@ -45,6 +55,7 @@ class Life:
         self._subscriptions: frozenset[RedisSubscription] = frozenset()  # replaced as a whole
         self._closing = threading.Event()
         self._servers = servers(driver_id, config)
+        self._publishers: list[_Publisher] = []  # that publish nothing now
         self._publishing = Transport(self._servers, config, self._troubled)
         self._consuming = Transport(self._servers, config, self._troubled)
         self._marks = MarkLine(self._servers)
@@ -155,18 +166,29 @@ class Life:
             raise
 
     def _publish_chunk(self, queue: LocalQueue, messages: Sequence[Message], deadline: float) -> None:
-        mortal = self._store(queue, messages, deadline)
+        try:
+            publisher = self._publishers.pop()
+        except IndexError:
+            publisher = _Publisher()
+        try:
+            mortal = self._store(queue, messages, deadline, publisher)
+        finally:
+            self._publishers.append(publisher)
         if mortal is not None:
             self._dropper.drop(queue, time.monotonic() + max(0.0, mortal - time.time()))
 
-    def _store(self, queue: LocalQueue, messages: Sequence[Message], deadline: float) -> float | None:
+    def _store(
+        self, queue: LocalQueue, messages: Sequence[Message], deadline: float, publisher: _Publisher
+    ) -> float | None:
         """Put the messages in, wait for room if need be; return when the first of them expires, in Unix seconds."""
         what = f"publish to {queue.queue.id}"
         while True:
             seen = queue.left.count
             options = queue.options
             drop = options.overflow == "drop_oldest"
-            arguments: list[wire.Argument] = [options.max_length, int(drop)]
+            publisher.count += 1
+            kept = wire.milliseconds(min(deadline - time.monotonic() + _LATE, _KEPT))
+            arguments: list[wire.Argument] = [options.max_length, int(drop), publisher.token, publisher.count, kept]
             first: int | None = None
             for message in messages:
                 expires = wire.expiry(message, options.message_ttl)

@@ -1,15 +1,23 @@
--- ARGV: max_length or 0, 1 to drop the oldest, then six a message: id, priority, delay ms, expires ms or '', meta, body.
--- A message whose id is there already is left as it is. Returns {DONE, messages pushed out} or {FULL, messages there}.
+-- ARGV: max_length or 0, 1 to drop the oldest, the publisher's token, the number of this publish of its, for how many ms
+-- that is kept, then six a message: id, priority, delay ms, expires ms or '', meta, body.
+-- A message whose id is there already is left as it is; a publish that was done before is not done again, though its
+-- messages may be gone. Returns {DONE, messages pushed out} or {FULL, messages there}.
 local max, drop = tonumber(ARGV[1]), ARGV[2] == '1'
+local published, number = base .. 'published:' .. ARGV[3], tonumber(ARGV[4])
+if number <= tonumber(redis.call('GET', published) or 0) then return {DONE, 0} end
+local function done(count)
+  redis.call('SET', published, ARGV[4], 'PX', ARGV[5])
+  return {DONE, count}
+end
 local fresh, seen = {}, {}
-for i = 3, #ARGV, 6 do
+for i = 6, #ARGV, 6 do
   local id = ARGV[i]
   if not seen[id] and redis.call('HEXISTS', BODY, id) == 0 then
     seen[id] = true
     fresh[#fresh + 1] = i
   end
 end
-if #fresh == 0 then return {DONE, 0} end
+if #fresh == 0 then return done(0) end
 local excess = 0
 if max > 0 then
   local there = total()
@@ -74,4 +82,4 @@ if sooner then
 elseif #ready > 0 then
   wake(false)
 end
-return {DONE, #pushed}
+return done(#pushed)
