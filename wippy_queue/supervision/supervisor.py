@@ -65,6 +65,7 @@ class _Unit:
     turn: int = 0  # counts starts and stops: what an older one says is not heard
     busy: bool = False  # a thread is inside start() or stop()
     busy_until: float = math.inf  # monotonic; then it has taken too long
+    stray: bool = False  # a start that was given up has not come back; there is no second one before
     running_since: float = 0.0  # monotonic
     tried_since: float | None = None  # monotonic; the first try since it was wanted
     due: float = 0.0  # monotonic; not started before
@@ -257,7 +258,9 @@ class Supervisor:
             elif unit.wanted and not unit.up and unit.state in (State.UNKNOWN, State.STOPPED, State.FAILED):
                 if not all(self._units[need].state is State.RUNNING for need in unit.requires):
                     continue
-                if now >= unit.due:
+                if unit.stray:
+                    self._note_try(unit, now)
+                elif now >= unit.due:
                     self._launch_start(unit, now)
                     next_look = min(next_look, unit.busy_until)
                 else:
@@ -279,10 +282,13 @@ class Supervisor:
         except Exception as error:
             self._failed(unit, unit.turn, error)
 
-    def _launch_start(self, unit: _Unit, now: float) -> None:
+    def _note_try(self, unit: _Unit, now: float) -> None:
         if unit.tried_since is None:
             unit.tried_since = now
             self._changed.notify_all()  # who waits for it knows now until when
+
+    def _launch_start(self, unit: _Unit, now: float) -> None:
+        self._note_try(unit, now)
         self._enter(unit, State.STARTING)
         self._launch(unit, now + unit.lifecycle.start_timeout, self._start_unit)
 
@@ -311,6 +317,7 @@ class Supervisor:
         else:
             unit.turn += 1
             unit.busy, unit.up = False, False
+            unit.stray = unit.stray or unit.state is State.STARTING
             unit.error = Unavailable(f"{unit.id} did not stop in time and was given up")
             self._enter(unit, State.FAILED)
             self._changed.notify_all()
@@ -328,8 +335,12 @@ class Supervisor:
             if not late:
                 self._started(unit, error)
                 self._changed.notify_all()
-        if late and error is None:
-            unit.service.stop(0.0)  # nobody waits for it any more
+        if late:
+            if error is None:
+                self._stop_service(unit, 0.0)  # nobody waits for it any more
+            with self._changed:
+                unit.stray = False
+                self._changed.notify_all()
 
     def _started(self, unit: _Unit, error: Exception | None) -> None:
         """Caller holds the lock."""
@@ -345,14 +356,7 @@ class Supervisor:
             self._enter(unit, State.STOPPED)
 
     def _stop_unit(self, unit: _Unit, turn: int, timeout: float) -> None:
-        report = StopReport()
-        try:
-            report = unit.service.stop(timeout)
-        except Exception as trouble:
-            _log.warning(
-                "a service failed while it was stopped",
-                extra={"fields": {"service": unit.id, "error": f"{type(trouble).__name__}: {trouble}"}},
-            )
+        report = self._stop_service(unit, timeout)
         with self._changed:
             unit.report += report
             if unit.turn == turn:
@@ -360,6 +364,17 @@ class Supervisor:
                 if unit.state is State.STOPPING:
                     self._enter(unit, State.STOPPED)
             self._changed.notify_all()
+
+    @staticmethod
+    def _stop_service(unit: _Unit, timeout: float) -> StopReport:
+        try:
+            return unit.service.stop(timeout)
+        except Exception as trouble:
+            _log.warning(
+                "a service failed while it was stopped",
+                extra={"fields": {"service": unit.id, "error": f"{type(trouble).__name__}: {trouble}"}},
+            )
+            return StopReport()
 
     def _failed_later(self, unit: _Unit, turn: int, error: Exception) -> None:
         with self._changed:

@@ -278,6 +278,26 @@ def test_a_service_that_hangs_in_its_stop_keeps_no_other_one_from_theirs(
     services["consumer"].hold_stop.set()
 
 
+def test_a_start_that_was_given_up_does_not_stop_the_next_one(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no second start before the first one has come back, and what that has begun was stopped."""
+    monkeypatch.setattr("wippy_queue.supervision.supervisor._STOP_SLACK", 0.1)
+    service = setup.add("consumer", lifecycle=Lifecycle(start_timeout=0.2))
+    hold = service.hold = threading.Event()
+    monkeypatch.setattr(service, "cancel_start", lambda: None)
+    setup.start("consumer", wait=False)
+    eventually(lambda: service.starts == 1, "it hangs")
+    setup.stop(timeout=0.1)
+    with pytest.raises(Unavailable, match=r"its start\(\) did not return"):
+        setup.start("consumer")
+    setup.start("consumer", wait=False)
+    assert service.starts == 1
+    hold.set()
+    eventually(lambda: setup.state("consumer") is State.RUNNING, "started")
+    assert setup.log == ["+consumer", "-consumer", "+consumer"]
+
+
 def test_a_start_that_hangs_is_told_after_its_timeout(setup: Setup) -> None:
     service = setup.add("driver", lifecycle=Lifecycle(start_timeout=0.1, stop_timeout=0.1))
     hold = threading.Event()
