@@ -12,6 +12,7 @@ from wippy_queue.bench.workloads import DONE_QUEUE, MODULES, QUEUE, Body
 from wippy_queue.engine import Engine
 
 _ADDRESS: Final = {"sqlite": "file", "amqp": "url", "redis": "url", "sqs": "endpoint"}  # the field that --url sets
+_EXPIRY: Final = "1h"  # after which RabbitMQ removes what a run has left
 
 
 class ThreadEngine(Contestant):
@@ -42,6 +43,8 @@ class ThreadEngine(Contestant):
 
     def _address(self, task: Task) -> dict[str, Any]:
         address: dict[str, Any] = {"lifecycle": {"auto_start": True}}
+        if task.driver == "amqp":
+            address["default_queue_expiry"] = _EXPIRY
         url = task.url
         if task.driver == "sqlite" and url is None:
             url = str(Path(self._folder.name) / "bench.db")
