@@ -23,12 +23,12 @@ from pika.adapters.utils import connection_workflow as workflow
 
 from tests.support import DEADLINE, Receiving, eventually, message, queue
 from wippy_queue.delivery import Delivery
+from wippy_queue.drivers.amqp.connection import Connection
 from wippy_queue.drivers.amqp.copier import Copier
 from wippy_queue.drivers.amqp.delays import Delays
 from wippy_queue.drivers.amqp.dropper import Drop, Dropper
 from wippy_queue.drivers.amqp.inbox import Inbox
 from wippy_queue.drivers.amqp.intake import Intake, Receipt
-from wippy_queue.drivers.amqp.link import _Connection
 from wippy_queue.drivers.amqp.options import AmqpConfig, AmqpConsumerOptions, AmqpQueueOptions, AmqpTls
 from wippy_queue.drivers.amqp.outbox import Batch, Outbox, Parcel
 from wippy_queue.drivers.amqp.parameters import connection_parameters
@@ -667,7 +667,7 @@ def test_a_sink_is_left_alone_once_its_feeder_is_back() -> None:
 
 
 def test_what_is_read_together_is_handed_over_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = object.__new__(_Connection)
+    connection = object.__new__(Connection)
     done: list[str] = []
 
     def read(_: object, data: bytes) -> None:

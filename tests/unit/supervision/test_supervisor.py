@@ -278,9 +278,7 @@ def test_a_service_that_hangs_in_its_stop_keeps_no_other_one_from_theirs(
     services["consumer"].hold_stop.set()
 
 
-def test_a_start_that_was_given_up_does_not_stop_the_next_one(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_was_given_up_does_not_stop_the_next_one(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no second start before the first one has come back, and what that has begun was stopped."""
     monkeypatch.setattr("wippy_queue.supervision.supervisor._STOP_SLACK", 0.1)
     service = setup.add("consumer", lifecycle=Lifecycle(start_timeout=0.2))

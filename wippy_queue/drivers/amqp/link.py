@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, cast
 
 import pika
-from pika import frame
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
-from wippy_queue.drivers.amqp.mending import mended
+from wippy_queue.drivers.amqp.connection import Connection
 from wippy_queue.drivers.amqp.quiet import quiet_pika
 from wippy_queue.drivers.amqp.trouble import channel_trouble, connection_trouble, words
 from wippy_queue.errors import Timeout, Unavailable, WippyQueueError
@@ -30,59 +28,7 @@ _T = TypeVar("_T")
 Steps = Generator[Callable[..., object], Any, _T]
 Done = Callable[[Any, WippyQueueError | None], None]  # the result, or an error
 
-_READ: Final = 32_768  # bytes that are read at a time; pika's 4096 halve the rate of large bodies
 _ABORT_WAIT: Final = 1.0  # seconds for the thread to let go of a connection
-
-
-class _Connection(pika.SelectConnection):
-    """One that a header of another program does not end, see `mending.py`, and that sends frames together.
-
-    pika has the system take each frame with a call of its own, three for a message.
-    """
-
-    _held: list[bytes] | None = None
-    _read: list[Callable[[], None]] | None = None  # what is to be done when what was read is worked through
-
-    @contextlib.contextmanager
-    def together(self) -> Generator[None]:
-        """Send at the end of the block what is sent inside it."""
-        held: list[bytes] = []
-        self._held = held
-        try:
-            yield
-        finally:
-            self._held = None
-            if held:
-                self._output_marshaled_frames(held)
-
-    def after_read(self, work: Callable[[], None]) -> None:
-        """Do something once all that was read with the present frame is worked through."""
-        if self._read is None:
-            work()
-        else:
-            self._read.append(work)
-
-    def _on_data_available(self, data_in: bytes) -> None:
-        self._read = []
-        try:
-            super()._on_data_available(data_in)  # type: ignore[misc]  # no public name; a test watches over it
-        finally:
-            after, self._read = self._read, None
-            for work in after:
-                work()
-
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        if self._held is not None:
-            self._held.extend(marshaled_frames)
-        else:
-            joined = [b"".join(marshaled_frames)]
-            super()._output_marshaled_frames(joined)  # type: ignore[misc]  # no public name; a test watches over it
-
-    def _read_frame(self) -> Any:
-        try:
-            return super()._read_frame()  # type: ignore[misc]  # no public name; a test watches over it
-        except (ValueError, OverflowError, OSError, RecursionError):
-            return frame.decode_frame(mended(self._frame_buffer))  # type: ignore[attr-defined]  # the same
 
 
 class Link:
@@ -99,7 +45,7 @@ class Link:
         *,
         delay: float,
         max_delay: float,
-        on_up: Callable[[pika.SelectConnection], None],
+        on_up: Callable[[Connection], None],
     ) -> None:
         self.name = name
         self._parameters = parameters
@@ -109,7 +55,7 @@ class Link:
         self._on_up = on_up
         self._failures = 0  # opens in a row that came to nothing; the link's thread alone
         self._loop = IOLoop()
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._ended = False  # the thread has nothing more to do
         self._changed = threading.Condition()  # guards what follows
         self._up = False
@@ -247,7 +193,7 @@ class Link:
         channel = connection.channel(on_open_callback=lambda channel: drive(channel, steps(channel), finish))
         channel.add_on_close_callback(lambda _, reason: finish(None, channel_trouble(reason, what)))
 
-    def use(self, work: Callable[[pika.SelectConnection], None]) -> None:
+    def use(self, work: Callable[[Connection], None]) -> None:
         """Do something with the connection, if there is one."""
         if self._connection is not None and self._connection.is_open:
             work(self._connection)
@@ -296,7 +242,7 @@ class Link:
         self._ended = True
         self._loop.stop()
 
-    def _abandon(self, connection: pika.SelectConnection) -> None:
+    def _abandon(self, connection: Connection) -> None:
         try:
             connection.close()
         except Exception:
@@ -306,7 +252,7 @@ class Link:
         if self._stopping:
             self._end()
             return
-        self._connection = _Connection(
+        self._connection = Connection(
             self._parameters,
             on_open_callback=self._opened,
             on_open_error_callback=self._closed,
@@ -314,11 +260,11 @@ class Link:
             custom_ioloop=self._loop,
         )
 
-    def _opened(self, connection: pika.SelectConnection) -> None:
+    def _opened(self, connection: Connection) -> None:
         if self._stopping:
             connection.close()
             return
-        connection._transport._MAX_RECV_BYTES = _READ  # type: ignore[attr-defined]  # no public name
+        connection.read_more()
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         with self._changed:
@@ -327,7 +273,7 @@ class Link:
             self._changed.notify_all()
         self._on_up(connection)
 
-    def _closed(self, connection: pika.SelectConnection, error: BaseException) -> None:
+    def _closed(self, connection: Connection, error: BaseException) -> None:
         if connection is self._connection:
             self._connection = None
             self._lost(connection_trouble(error, self.address))
@@ -362,8 +308,7 @@ class Link:
         """The broker does not answer to the close: let go of the socket."""
         try:
             if self._connection is not None:
-                # What pika itself does then; it has no public name.
-                self._connection._adapter_disconnect_stream()  # type: ignore[attr-defined]
+                self._connection.abort()
                 return
         except Exception:
             _log.debug("a connection could not be aborted", exc_info=True)
