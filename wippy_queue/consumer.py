@@ -139,6 +139,7 @@ class _Life:
         self._missing = spec.concurrency  # workers that have no session yet
         self._error: Exception | None = None
         self._cancel = Cancellation()
+        self._failing: list[threading.Thread] = []  # each settles what a stuck worker had in hand
         self._stopping = False
         self._lost: set[str] = set()  # message ids; of those whose settle came to nothing while we stopped
         self._tempo = Tempo(spec.batch)
@@ -240,17 +241,13 @@ class _Life:
             return  # it came back at the last moment
         self._stuck.append(worker)
         _lower_priority(worker)
+        self._fail_soon(hand, Outcome(error=error))
         too_many = _too_many_stuck(spec, self._stuck)
-        name = f"{spec.id}-settler"
-        fail = partial(self._fail, hand, Outcome(error=error), name)
         if too_many is None:
-            # A dead letter may take its time, and the next worker may be stuck by then.
-            threading.Thread(target=fail, name=name, daemon=True).start()
             fresh = self._worker(worker.index)
             self.workers[worker.index] = fresh
             self._pool.start({fresh.index: self._task(fresh)})
         else:
-            fail()
             self.workers.remove(worker)
             self._pool.forget(worker.index)  # nobody takes its place, and a stop need not wait for it
         _log.error(
@@ -269,12 +266,20 @@ class _Life:
         if too_many is not None:
             raise too_many
 
-    def _fail(self, hand: Sequence[Delivery], outcome: Outcome, thread: str) -> None:
-        try:
-            for delivery in hand:
-                self._settler.settle(delivery, outcome)
-        except Exception as error:
-            self._died(thread, error)
+    def _fail_soon(self, hand: Sequence[Delivery], outcome: Outcome) -> None:
+        """Settle on a thread of its own: a dead letter may take its time, and the next worker may be stuck by then."""
+
+        def fail() -> None:
+            try:
+                for delivery in hand:
+                    self._settler.settle(delivery, outcome)
+            except Exception as error:
+                self._died(thread.name, error)
+
+        thread = threading.Thread(target=fail, name=f"{self._spec.id}-settler", daemon=True)
+        with self._lock:
+            self._failing = [*(other for other in self._failing if other.is_alive()), thread]
+            thread.start()
 
     def _ready_messages(self) -> int:
         """Return how many messages wait for a consumer; 0 where the driver cannot tell."""
@@ -310,6 +315,10 @@ class _Life:
             self._settler.release(self.feeder.left_over + waiting)
             if not self._pool.wait(deadline):
                 cut = self._cut()
+            with self._lock:
+                failing = self._failing
+            for thread in failing:
+                thread.join(max(0.0, deadline - time.monotonic()))
         finally:
             self._pool.shutdown()
             self._subscription.close(max(GRACE, deadline - time.monotonic()))

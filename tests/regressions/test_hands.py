@@ -17,6 +17,7 @@ from wippy_queue import Engine, ShutdownTimeout, Timeout, Unavailable
 from wippy_queue.drivers.memory import MemoryDriver, MemoryQueueOptions
 from wippy_queue.events import Event, WorkerDied, WorkerStuck
 from wippy_queue.flow.burial import Burial
+from wippy_queue.flow.pool import WorkerPool
 from wippy_queue.handler import ACK
 from wippy_queue.ids import EntryId
 from wippy_queue.lua.limits import Deadline
@@ -74,6 +75,44 @@ def test_a_dead_letter_that_takes_its_time_keeps_no_other_time_limit_waiting(slo
         eventually(lambda: len(stuck) == 2, "both are found")
         slow_burial.set()
         go_on.set()
+
+
+def test_a_stop_waits_for_the_dead_letter_of_a_stuck_worker(
+    slow_burial: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It closed the subscription under it, and the message would have come again beside its dead letter."""
+    stuck: list[Event] = []
+    stopped: list[object] = []
+    waited, go_on = threading.Event(), threading.Event()
+    wait = WorkerPool.wait
+
+    def wait_and_tell(self: WorkerPool, deadline: float) -> bool:
+        try:
+            return wait(self, deadline)
+        finally:
+            waited.set()
+
+    monkeypatch.setattr(WorkerPool, "wait", wait_and_tell)
+    engine = Engine.from_entries([MEMORY, DEAD, DYING, consumer(concurrency=2, timeout="100ms")])
+    engine.function("app:handler")(lambda body: go_on.wait(DEADLINE))
+    engine.subscribe(lambda event: stuck.append(event) if isinstance(event, WorkerStuck) else None)
+
+    def stop() -> None:
+        try:
+            stopped.append(engine.stop().abandoned)
+        except ShutdownTimeout as error:
+            stopped.append(error)
+
+    engine.start()
+    engine.publish("app:tasks", 1)
+    eventually(lambda: stuck, "it is found")
+    go_on.set()
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    eventually(waited.is_set, "its workers are gone")
+    slow_burial.set()
+    stopping.join(DEADLINE)
+    assert stopped == [()]
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import DEADLINE
 from wippy_queue import ConfigurationError, Invalid, Kind, Timeout, Unavailable, WippyQueueError, current_message
 from wippy_queue.testing.plugin import EngineFactory
 
@@ -213,7 +214,10 @@ def test_pytest_finds_the_fixture_by_itself_and_stops_the_engine(tmp_path: Path,
         "\n"
         "def test_its_threads_are_gone():\n"
         "    import threading\n"
-        "    assert [thread.name for thread in threading.enumerate() if 'app:' in thread.name] == []\n"
+        "    for thread in threading.enumerate():\n"
+        "        if 'app:' in thread.name:\n"
+        f"            thread.join({DEADLINE})\n"
+        "            assert not thread.is_alive(), thread.name\n"
     )
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", os.fspath(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
