@@ -8,8 +8,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.rabbit_server import RabbitServer, start_server
+
+settings.register_profile("ours", deadline=None)  # a machine that stalls is no failure of an example
+settings.load_profile("ours")
 
 REQUIRED = os.environ.get("WIPPY_QUEUE_REQUIRE_BROKERS") == "1"
 

@@ -83,6 +83,8 @@ def receive(subscription: Subscription, count: int = 1, patience: float = DEADLI
 
 def settle(subscription: Subscription, *deliveries: Delivery, **how: Any) -> list[Exception | None]:
     """Settle and return what the driver says of it."""
+    if not deliveries:
+        return []
     told: list[Exception | None] = []
     enough = threading.Event()
 

@@ -153,8 +153,8 @@ def durable_server(folder: Path) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[list[RedisServer]]:
-    """Three nodes that share the slots, and a replica of the first, which takes its place within seconds."""
-    options = (*_REPLICATED, "cluster-enabled yes", "cluster-node-timeout 500", "cluster-allow-reads-when-down yes")
+    """Three nodes that share the slots, and a replica of the first, which takes its place within ten seconds."""
+    options = (*_REPLICATED, "cluster-enabled yes", "cluster-node-timeout 2500", "cluster-allow-reads-when-down yes")
     with contextlib.ExitStack() as stack:
         nodes = []
         for _ in range(4):
@@ -185,13 +185,13 @@ def follows(replica: RedisServer) -> bool:
 
 @contextlib.contextmanager
 def sentinel_group(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
-    """A master, its replica, and one sentinel that takes half a second to see a death."""
+    """A master, its replica, and one sentinel that takes 2.5 seconds to see a death: a busy machine is none."""
     with contextlib.ExitStack() as stack:
         master = stack.enter_context(redis_server(folder, *_REPLICATED))
         replica = stack.enter_context(redis_server(folder, f"replicaof 127.0.0.1 {master.port}", *_REPLICATED))
         watch = (
             f"sentinel monitor main 127.0.0.1 {master.port} 1",
-            "sentinel down-after-milliseconds main 500",
+            "sentinel down-after-milliseconds main 2500",
             "sentinel failover-timeout main 3000",
         )
         sentinel = stack.enter_context(redis_server(folder, *watch, sentinel=True))

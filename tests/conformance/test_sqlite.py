@@ -15,20 +15,21 @@ from wippy_queue.drivers.sqlite.options import SqliteConfig
 from wippy_queue.drivers.sqlite.subscription import SqliteSubscription
 from wippy_queue.ids import EntryId
 from wippy_queue.testing.conformance import DriverConformance
+from wippy_queue.testing.conformance.crashing import Crashing
 
 
 class TestSqlite(DriverConformance):
     kind = KIND
     moment = 0.05
     delay = 0.15
-    lease = 0.3
 
     @pytest.fixture(autouse=True)
-    def _keep_file(self, tmp_path: Path) -> None:
+    def _keep_file(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         self.file = tmp_path / "queues.db"
+        self.kept_for = self.lease if hasattr(Crashing, request.function.__name__) else 30.0
 
     def make_driver(self) -> Driver:
-        return SqliteDriver(EntryId("test:sqlite"), SqliteConfig(file=os.fspath(self.file), lease=self.lease))
+        return SqliteDriver(EntryId("test:sqlite"), SqliteConfig(file=os.fspath(self.file), lease=self.kept_for))
 
     def crash(self, driver: Driver) -> None:
         """What a SIGKILL leaves behind: rows and boards as they are, the locks of the boards gone."""

@@ -14,7 +14,7 @@ from tests.support import DEADLINE, eventually
 from wippy_queue import Engine, Timeout, Unavailable, WippyQueueError, current_message
 
 SLACK = 3.0  # seconds by which a deadline may be missed on a slow machine
-PATIENCE = 1.0  # seconds that a publisher of the load gives one call
+PATIENCE = 1.0  # seconds that a publisher of the load gives one call, where the test says nothing else
 RESUMES = 10.0  # seconds after a server's return in which a message must have been published and handled
 
 REDIS = {"kind": "queue.driver.redis", "lease": "10s", "connection_timeout": "1s", "reconnect_max_delay": "500ms"}
@@ -64,6 +64,7 @@ class Application:
         self.confirmed: set[str] = set()
         self.handled: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.patience = PATIENCE
         self.longest = 0.0  # seconds that a publish took
         self.release = threading.Event()
         self.release.set()
@@ -93,7 +94,7 @@ class Application:
         while not self._stop.is_set():
             since = time.monotonic()
             try:
-                sent = self.engine.publish_many("app:tasks", [{"n": n} for n in range(5)], timeout=PATIENCE)
+                sent = self.engine.publish_many("app:tasks", [{"n": n} for n in range(5)], timeout=self.patience)
             except (Unavailable, Timeout) as error:
                 sent = error.details["accepted"]
                 with self._lock:
@@ -122,7 +123,7 @@ class Application:
         end = time.monotonic() + within
         while True:
             with suppress(Unavailable, Timeout):
-                proof = self.engine.publish("app:tasks", "proof", timeout=PATIENCE)
+                proof = self.engine.publish("app:tasks", "proof", timeout=self.patience)
                 break
             assert time.monotonic() < end, "nothing can be published any more"
         while proof not in self.handled:
@@ -133,10 +134,10 @@ class Application:
         """End the load; publishers have kept their deadlines, whatever happened."""
         self._stop.set()
         for thread in threads:
-            thread.join(PATIENCE + 2 * SLACK)
+            thread.join(self.patience + 2 * SLACK)
             assert not thread.is_alive(), "a publisher hangs"
         assert not self._troubles, self._troubles
-        assert self.longest < PATIENCE + SLACK
+        assert self.longest < self.patience + SLACK
 
     def balance(self, threads: list[threading.Thread], name: str, gone: AbstractSet[str] = frozenset()) -> None:
         """End the load and compare: all that was confirmed is handled, but for what the server itself lost."""

@@ -108,6 +108,8 @@ class Proxy:
 
     def close(self) -> None:
         self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # a close alone leaves a thread in `accept`
         self._listener.close()
         self._passing.set()
         self.reset()

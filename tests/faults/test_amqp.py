@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.application import AMQP
+from tests.faults.application import AMQP, SLACK
 from tests.faults.conftest import Start
 from tests.faults.proxy import Proxy
 from tests.rabbit import CURED, Bench, goes_on, receive, settle
@@ -35,7 +35,7 @@ def swallowed(amqp_url: str) -> Iterator[Swallowed]:
     """A consumer in a black hole. It takes pika twelve seconds to notice, so the hole is there from the beginning."""
     with ExitStack() as stack:
         bench = Bench(amqp_url, stack)
-        driver = bench.driver(heartbeat=1.0, connection_timeout=1.0)
+        driver = bench.driver(heartbeat=1.0)
         queue = bench.queue(driver)
         subscription = driver.subscribe(queue, 1)
         bench.proxy.swallow()
@@ -145,14 +145,14 @@ def test_while_the_broker_is_away_publishers_hear_of_it_and_a_stop_ends(bench: B
     since = time.monotonic()
     with pytest.raises(Unavailable) as caught:
         driver.publish(queue, [message("a")], 1.0)
-    assert time.monotonic() - since < 3.0
+    assert time.monotonic() - since < 1.0 + SLACK
     assert caught.value.retryable
     assert "guest:guest" not in str(caught.value)
     assert subscription.receive(1, 0.1) == []
     since = time.monotonic()
     subscription.close(DEADLINE)
     driver.stop(DEADLINE)
-    assert time.monotonic() - since < 3.0
+    assert time.monotonic() - since < 2 * SLACK
 
 
 def test_a_publish_outlives_a_short_absence_of_the_broker(bench: Bench) -> None:
@@ -208,13 +208,20 @@ def test_a_memory_alarm_is_told_to_publishers_and_consumers_go_on(own: Bench, ow
     subscription = driver.subscribe(queue, 5)
     try:
         own_rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
-        with pytest.raises(WippyQueueError) as caught:  # the broker says so at the first publish
+        with pytest.raises(WippyQueueError):  # the broker says so at the first publish
             driver.publish(queue, [message("first")], 1.0)
-        since = time.monotonic()
-        with pytest.raises(Unavailable, match="out of memory or disk") as caught:
-            driver.publish(queue, [message("second")], 0.5)
-        assert time.monotonic() - since < 2.0
-        assert "not sent" in str(caught.value)
+        refused: list[str] = []
+
+        def is_told() -> bool:
+            since = time.monotonic()
+            with pytest.raises(WippyQueueError) as caught:
+                driver.publish(queue, [message("second")], 0.5)
+            assert time.monotonic() - since < 0.5 + SLACK
+            refused.append(str(caught.value))
+            return isinstance(caught.value, Unavailable) and "out of memory or disk" in refused[-1]
+
+        eventually(is_told, "the broker has said so")
+        assert "not sent" in refused[-1]
         assert settle(subscription, *receive(subscription)) == [None], "acks are not held up"
     finally:
         own_rabbit.ctl("set_vm_memory_high_watermark", "0.4")  # RabbitMQ's default
@@ -227,7 +234,7 @@ def test_a_full_queue_is_told_apart_from_a_slow_broker(bench: Bench) -> None:
     driver.publish(queue, [message("a")], 5)
     bench.proxy.latency = 0.02
     with pytest.raises(QueueFull):
-        driver.publish(queue, [message("b")], 0.5)
+        driver.publish(queue, [message("b")], 2.0)
 
 
 def test_a_publish_into_a_black_hole_ends_in_time(bench: Bench) -> None:
@@ -237,7 +244,7 @@ def test_a_publish_into_a_black_hole_ends_in_time(bench: Bench) -> None:
     since = time.monotonic()
     with pytest.raises(Timeout, match="unknown") as caught:
         driver.publish(queue, [message("lost?")], 0.5)
-    assert 0.5 <= time.monotonic() - since < 2.0
+    assert 0.5 <= time.monotonic() - since < 0.5 + SLACK
     assert caught.value.details["accepted"] == []
 
 

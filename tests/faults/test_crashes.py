@@ -60,9 +60,10 @@ def test_a_replica_takes_the_place_of_a_killed_master_in_a_cluster(
     load = application.load()
     application.more()
     application.release.clear()  # so that something is there to be lost
+    before = application.refused.total()
     gone, _ = kill_master(master, replica, meanwhile=application.more)
     application.release.set()
-    application.until_refused(application.refused.total() + 1)
+    application.until_refused(before + 1)
     application.goes_on(RESUMES)
     application.more()
     assert replica.info("replication")["role"] == "master"

@@ -55,6 +55,7 @@ def test_resets_lose_nothing_and_all_goes_on(name: str, proxy: Proxy, applicatio
 
 def test_a_slow_network_only_slows_down(name: str, proxy: Proxy, application: Application) -> None:
     proxy.latency = 0.03
+    application.patience = 5.0
     load = application.load()
     application.more(30)
     application.goes_on()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.ledger.child import WINDOW
 from tests.ledger.ledger import Run
-from tests.ledger.test_ledger import LEASE, disturb, seed
+from tests.ledger.test_ledger import LEASE, LONG, disturb, seed
 from tests.redis_servers import RedisServer, durable_server, kill_master, sentinel_group
 
 
@@ -24,11 +24,11 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 class RedisRun(Run):
     """Faults of a server beside those of processes."""
 
-    def __init__(self, folder: Path, server: RedisServer) -> None:
+    def __init__(self, folder: Path, server: RedisServer, lease: float = LEASE) -> None:
         driver: dict[str, Any] = {
             "kind": "queue.driver.redis",
             "url": server.url,
-            "lease": LEASE,
+            "lease": lease,
             "meta": {"prefix": ""},
         }
         super().__init__(folder, driver, seed())
@@ -86,7 +86,7 @@ def test_redis_loses_nothing(tmp_path: Path, server: RedisServer) -> None:
 
 
 def test_cut_connections_and_graceful_stops_repeat_nothing(tmp_path: Path, server: RedisServer) -> None:
-    run = RedisRun(tmp_path, server)
+    run = RedisRun(tmp_path, server, LONG)
     disturb(run, {run.stop: 1, run.cut: 3}, lambda: run.faults.total() >= 7)
     account = run.settle()
     run.check(account, exact_attempts=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.ledger.child import WINDOW
 from tests.ledger.ledger import Run
-from tests.ledger.test_ledger import seed
+from tests.ledger.test_ledger import LONG, seed
 from tests.moto_sqs import MotoSqs
 
 VISIBILITY = 3.0  # seconds until what a killed process held comes back
@@ -71,6 +71,7 @@ def test_sqs_loses_nothing(run: SqsRun) -> None:
 
 
 def test_graceful_stops_alone_repeat_nothing_on_sqs(run: SqsRun) -> None:
+    run.driver["visibility_timeout"] = LONG
     for _ in range(3):
         spawn(run)
         run.let_work(0.5, 1.0)

@@ -16,13 +16,14 @@ import attrs
 import pytest
 
 from tests.security.attacks import ATTACKS, STUCK, Ending
-from tests.security.child import timeout_of
+from tests.security.child import PATIENCE, timeout_of
 
 MODES = ("async", "count")
 
 _CHILD = Path(__file__).parent / "child.py"
 _REACTION = 0.1  # seconds that a kill may take
 _LATE = 0.9  # the same on a machine that is busy with other things; beyond it, a worker counts as stuck
+_MANY = 5  # reactions of which a median says something, though a few met a machine that stalled
 _MEMORY = 400 << 20  # bytes that the process may have at most
 
 
@@ -126,8 +127,9 @@ def test_attacks_are_contained(attacked: tuple[str, Mapping[str, Journal]], mode
     reactions = [
         line["took"] - limit for line in journal.of("end") if line["kind"] == "Timeout" and line["took"] is not None
     ]
-    assert not reactions or statistics.median(reactions) < _REACTION
-    floods = [ending(line) for line in journal.of("end") if ATTACKS[name][line["end"]][0] == "memory"]
+    assert len(reactions) < _MANY or statistics.median(reactions) < _REACTION
+    last = {line["end"]: ending(line) for line in journal.of("end")}  # floods that ran out of time come again
+    floods = [last[flood] for flood, (wanted, _) in ATTACKS[name].items() if wanted == "memory"]
     assert floods.count("memory") >= len(floods) / 2
     (summary,) = journal.of("neighbour")
     assert summary["neighbour"] > 0
@@ -152,4 +154,4 @@ def test_what_cannot_be_ended_costs_a_worker_and_in_the_end_the_consumer(
     assert "more than lua.max_stuck_workers allows (1)" in error
     assert last["parked"] == len(STUCK), "the failure policy has had the messages"
     assert all("could not be ended" in error for error in last["errors"])
-    assert last["stop"] < 2, "a stop does not wait for what is stuck"
+    assert last["stop"] < PATIENCE / 2, "a stop does not wait for what is stuck"

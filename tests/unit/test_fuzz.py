@@ -122,7 +122,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 _PLACES = [place for place in _places(ENTRIES) if place]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(place=st.sampled_from(_PLACES), value=_VALUES, key=st.none() | st.text(max_size=8))
 def test_an_application_with_anything_anywhere_is_loaded_or_refused(
     place: tuple[Any, ...], value: Any, key: str | None
@@ -139,7 +139,7 @@ def test_an_application_with_anything_anywhere_is_loaded_or_refused(
         Engine.from_entries(declared)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_with_anything_anywhere_is_loaded_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     text = TEXT

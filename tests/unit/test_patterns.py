@@ -30,7 +30,7 @@ _PATTERNS = st.recursive(_ATOMS, _repeat, max_leaves=8)
 _TEXTS = st.text(alphabet="abc1.", max_size=8)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(pattern=_PATTERNS, text=_TEXTS)
 def test_a_search_finds_what_re_finds(pattern: str, text: str) -> None:
     assert Pattern(pattern).search(text) == bool(re.search(pattern, text))

@@ -299,7 +299,7 @@ class TestWakeUps:
         publish(first, queue, "a")  # wakes the first one
         _ask(first, "SADD", sleepers, inbox)
         life(first)._heard(b"wq:{tasks}:")  # or so, had it been slower
-        thread.join(2.0)
+        thread.join(8.0)
         assert ids(came) == ["a"]
 
     def test_a_sleeper_that_has_died_swallows_no_wake_up(self, make: Callable[..., RedisDriver]) -> None:
@@ -312,7 +312,7 @@ class TestWakeUps:
         eventually(lambda: _ask(driver, "SCARD", "wq:{tasks}:sleepers") == 1, "it sleeps")
         _ask(driver, "SADD", "wq:{tasks}:sleepers", *(f"dead-{number}" for number in range(50)))
         publish(driver, queue, "a")
-        thread.join(2.0)
+        thread.join(8.0)
         assert ids(came) == ["a"]
 
     def test_one_wake_up_reaches_as_many_consumers_as_there_are_messages(
@@ -334,7 +334,7 @@ class TestWakeUps:
         eventually(lambda: _ask(drivers[0], "SCARD", "wq:{tasks}:sleepers") == 3, "all sleep")
         publish(drivers[0], queue, "a", "b", "c")
         for thread in threads:
-            thread.join(2.0)
+            thread.join(8.0)
         assert sorted(came) == ["a", "b", "c"]
 
 

