@@ -146,6 +146,18 @@ def test_a_time_limit_fails_the_message_that_has_exceeded_it(monkeypatch: pytest
     assert len(outcomes) == 2
 
 
+def test_a_kill_that_comes_as_the_call_has_just_failed_costs_no_worker() -> None:
+    """The hook was armed when the place of the message was asked for, and the error of that ended the worker."""
+    session = make_function("return function(body) if body.fail then error('no') end end").open(make_worker())
+    runtime = session._runtime
+    assert runtime.handle(None, [b"{}", b'{"fail": true}', b"{}"]) is not None
+    hook = runtime._deadline._hook
+    assert hook is not None
+    hook.arm()
+    assert runtime.position() == 2
+    session.close()
+
+
 RELOADS = """
 local test = require("test")
 test.load()

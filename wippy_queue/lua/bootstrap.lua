@@ -36,7 +36,8 @@ local place, parted = 0, false
 -- numbers, so that Lua needs no memory for that.
 local QUEUE <const>, ENCODING <const>, PLACE <const> = -1, -2, -3 -- of all of them; the message that the first is from
 local ENDED <const> = -4 -- the message in which the runtime has died: no Lua can tell that any more
-local outbox = { [0] = 0, [ENDED] = 0 } -- [0]: how many bodies there are, at [1] and behind
+local LAST <const> = -5 -- the message that was begun last: Python looks there, for no Lua runs any more after a kill
+local outbox = { [0] = 0, [ENDED] = 0, [LAST] = 0 } -- [0]: how many bodies there are, at [1] and behind
 local outbox_size = 0
 
 local function die()
@@ -514,14 +515,12 @@ local function well(count)
 end
 
 -- Run the handler for messages: how each is encoded, in one string; nil: all are JSON; then the bodies. It ends early
--- after a failure, whose place `position` tells, and before a message that has been given away.
-local last = 0
-
+-- after a failure, whose place is in `outbox[LAST]`, and before a message that has been given away.
 local function handle(encodings, ...)
   local bodies = { ... }
   parted = false
   for i = 1, #bodies do
-    place, last = i, i -- before `parted` is read: a hook in between gives away what lies behind this place
+    place, outbox[LAST] = i, i -- before `parted` is read: a hook in between gives away what lies behind this place
     if parted then
       place = 0
       return PARTED
@@ -535,8 +534,6 @@ local function handle(encodings, ...)
   place = 0
   return well(#bodies)
 end
-
-local function position() return last end
 
 -- Run the handler for a call from Python: arguments come as one msgpack array, the first result goes back as msgpack.
 local function returned(judge, ok, ...)
@@ -583,4 +580,4 @@ end
 collect('incremental', PAUSE, 200)
 for _, name in next, { 'debug', 'io', 'os', 'package', 'python' } do package.loaded[name] = nil end
 for name in next, copy(G) do G[name] = nil end
-return install_foreign, define, start, handle, handle_one, well, position, invoke, invoke_nested, collect, outbox, tostring(main)
+return install_foreign, define, start, handle, handle_one, well, invoke, invoke_nested, collect, outbox, tostring(main)
