@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from tests.conformance.leases import lease_for
 from wippy_queue.driver import Driver, Subscription
 from wippy_queue.drivers.redis import KIND
 from wippy_queue.drivers.redis.driver import RedisDriver
@@ -16,7 +17,6 @@ from wippy_queue.drivers.redis.options import RedisConfig
 from wippy_queue.drivers.redis.subscription import RedisSubscription
 from wippy_queue.ids import EntryId
 from wippy_queue.testing.conformance import DriverConformance
-from wippy_queue.testing.conformance.crashing import Crashing
 
 
 class TestRedis(DriverConformance):
@@ -27,7 +27,7 @@ class TestRedis(DriverConformance):
     @pytest.fixture(autouse=True)
     def _keep_prefix(self, redis_url: str, request: pytest.FixtureRequest) -> Iterator[None]:
         self.url = redis_url
-        self.kept_for = self.lease if hasattr(Crashing, request.function.__name__) else 30.0
+        self.kept_for = lease_for(self, request)
         self.prefix = f"wqtest-{uuid.uuid4().hex[:8]}:"
         yield
         with redis.Redis.from_url(redis_url) as client:

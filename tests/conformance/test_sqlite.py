@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.leases import lease_for
 from wippy_queue.driver import Driver, Subscription
 from wippy_queue.drivers.sqlite import KIND, statements
 from wippy_queue.drivers.sqlite.driver import SqliteDriver
@@ -15,7 +16,6 @@ from wippy_queue.drivers.sqlite.options import SqliteConfig
 from wippy_queue.drivers.sqlite.subscription import SqliteSubscription
 from wippy_queue.ids import EntryId
 from wippy_queue.testing.conformance import DriverConformance
-from wippy_queue.testing.conformance.crashing import Crashing
 
 
 class TestSqlite(DriverConformance):
@@ -26,7 +26,7 @@ class TestSqlite(DriverConformance):
     @pytest.fixture(autouse=True)
     def _keep_file(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         self.file = tmp_path / "queues.db"
-        self.kept_for = self.lease if hasattr(Crashing, request.function.__name__) else 30.0
+        self.kept_for = lease_for(self, request)
 
     def make_driver(self) -> Driver:
         return SqliteDriver(EntryId("test:sqlite"), SqliteConfig(file=os.fspath(self.file), lease=self.kept_for))

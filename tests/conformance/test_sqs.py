@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance.leases import lease_for
 from tests.moto_sqs import sqs_config
 from wippy_queue.driver import Driver, Subscription
 from wippy_queue.drivers.sqs import KIND
@@ -11,7 +12,6 @@ from wippy_queue.drivers.sqs.driver import SqsDriver
 from wippy_queue.drivers.sqs.subscription import SqsSubscription
 from wippy_queue.ids import EntryId
 from wippy_queue.testing.conformance import DriverConformance
-from wippy_queue.testing.conformance.crashing import Crashing
 
 
 class TestSqs(DriverConformance):
@@ -28,7 +28,7 @@ class TestSqs(DriverConformance):
     ) -> None:
         monkeypatch.setattr("wippy_queue.drivers.sqs.looking._WAIT", 0.0)  # moto gives at once all that it has
         self.endpoint = sqs_endpoint
-        self.visibility = self.lease if hasattr(Crashing, request.function.__name__) else 30.0
+        self.visibility = lease_for(self, request)
 
     def make_driver(self) -> Driver:
         return SqsDriver(

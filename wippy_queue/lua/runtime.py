@@ -30,6 +30,10 @@ _UNSENT: Final = 6  # all went well, and what was published comes along
 
 Failure = tuple[Any, ...]
 
+# Places of messages in the outbox, where the bootstrap lays them down.
+_ENDED: Final = -4  # in which the call was ended
+_LAST: Final = -5  # that was begun last
+
 _SLACK: Final = 65_536  # bytes beside the budget, so that Lua can report that it is spent
 _GROWTH: Final = 6  # times the size of its bytecode is what a file of ours may add to a state's memory
 
@@ -160,12 +164,12 @@ class Runtime:
 
     def position(self) -> int:
         """Return the place of the message that the last call ended with."""
-        place: int = self._outbox[-5]  # no call of Lua: a kill that comes late for the last one would meet it
+        place: int = self._outbox[_LAST]  # no call of Lua: a kill that comes late for the last one would meet it
         return place
 
     def ended_at(self) -> int:
-        """Return the place of the message in which the last call was ended; 0: in none. The bootstrap lays it down."""
-        place: int = self._outbox[-4]
+        """Return the place of the message in which the last call was ended; 0: in none."""
+        place: int = self._outbox[_ENDED]
         return place
 
     def invoke(
